@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 
 from eqxesm.errors import InputError
 
-Array = np.ndarray | jax.Array
+AnyArray = np.ndarray | jax.Array
 
 VOCABULARY: tuple[str, ...] = (
     "<cls>", "<pad>", "<eos>", "<unk>",
@@ -34,7 +34,7 @@ STANDARD_RESIDUES = "".join(VOCABULARY[FIRST_RESIDUE : FIRST_RESIDUE + 20])
 RESIDUES = "".join(VOCABULARY[FIRST_RESIDUE : LAST_RESIDUE + 1])
 
 
-def is_residue(tokens: Int[Array, "*shape"]) -> Bool[Array, "*shape"]:
+def is_residue(tokens: Int[AnyArray, "*shape"]) -> Bool[AnyArray, "*shape"]:
     """True where a token stands for a residue: a letter, or a mask in a letter's place.
 
     Args:

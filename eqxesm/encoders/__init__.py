@@ -1,0 +1,47 @@
+"""Encoders: from one protein to one feature vector per position."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from eqxesm.encoders.base import (
+    AbstractEncoder,
+    Inputs,
+    as_probabilities,
+    padding_mask,
+    residue_mask,
+)
+from eqxesm.encoders.config import D_HEAD, PRESETS, ESMCConfig
+from eqxesm.encoders.esmc import ESMC, ESMCOutput
+from eqxesm.encoders.onehot import OneHot, OneHotConfig
+
+
+def cast(tree: PyTree, dtype: jnp.dtype | type) -> PyTree:
+    """Change the precision of every floating-point array in a model.
+
+    Args:
+        tree: any model or part of one.
+        dtype: the new floating-point dtype, such as `jnp.bfloat16`.
+
+    Returns:
+        A tree of the same structure.
+    """
+    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
+
+
+__all__ = [
+    "D_HEAD",
+    "ESMC",
+    "PRESETS",
+    "AbstractEncoder",
+    "ESMCConfig",
+    "ESMCOutput",
+    "Inputs",
+    "OneHot",
+    "OneHotConfig",
+    "as_probabilities",
+    "cast",
+    "padding_mask",
+    "residue_mask",
+]
