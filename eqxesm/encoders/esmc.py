@@ -154,20 +154,20 @@ class ESMC(AbstractEncoder):
             x, kept = carry
             arrays, slot = layer
             x = run(arrays, x)
-            return (x, kept.at[slot].set(x, mode="drop")), None
+            return (x, kept.at[slot].set(x)), None
 
+        # The extra row takes what nobody chose.
+        nowhere = len(chosen)
         x = self._embed(inputs)
-        kept = jnp.zeros((len(chosen), *x.shape), x.dtype)
+        kept = jnp.zeros((nowhere + 1, *x.shape), x.dtype)
         if 0 in chosen:
             kept = kept.at[chosen.index(0)].set(x)
-        # A layer that nobody chose is written past the end, which drops it.
         slots = [
-            chosen.index(layer) if layer in chosen else len(chosen)
-            for layer in range(1, self.config.layers)
+            chosen.index(layer) if layer in chosen and layer < self.config.layers else nowhere
+            for layer in range(1, self.config.layers + 1)
         ]
-        slots = jnp.array([*slots, len(chosen)], jnp.int32)
-        (x, kept), _ = jax.lax.scan(step, (x, kept), (arrays, slots))
-        return x, kept
+        (x, kept), _ = jax.lax.scan(step, (x, kept), (arrays, jnp.array(slots, jnp.int32)))
+        return x, kept[:nowhere]
 
     def _embed(self, inputs: Inputs) -> Float[Array, "length d_model"]:
         if jnp.issubdtype(inputs.dtype, jnp.integer):
