@@ -13,8 +13,11 @@ from eqxesm.encoders.base import (
     residue_mask,
 )
 from eqxesm.encoders.config import D_HEAD, PRESETS, ESMCConfig
-from eqxesm.encoders.esmc import ESMC, ESMCOutput
+from eqxesm.encoders.esmc import ESMC, TYPES, ESMCOutput
 from eqxesm.encoders.onehot import OneHot, OneHotConfig
+
+ENCODERS = {**TYPES, "one_hot": (OneHotConfig, OneHot)}
+"""Configuration class and encoder class by the name that `config.json` uses."""
 
 
 def cast(tree: PyTree, dtype: jnp.dtype | type) -> PyTree:
@@ -32,6 +35,7 @@ def cast(tree: PyTree, dtype: jnp.dtype | type) -> PyTree:
 
 __all__ = [
     "D_HEAD",
+    "ENCODERS",
     "ESMC",
     "PRESETS",
     "AbstractEncoder",

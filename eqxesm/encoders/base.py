@@ -1,6 +1,7 @@
 """What every encoder offers, and how its two kinds of input are read."""
 
 from abc import abstractmethod
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,7 +16,13 @@ Inputs = Int[AnyArray, " length"] | Float[AnyArray, "length vocab"]
 
 
 class AbstractEncoder(eqx.Module):
-    """Maps one protein to one feature vector per position; batches come from `jax.vmap`."""
+    """Maps one protein to one feature vector per position; batches come from `jax.vmap`.
+
+    Attributes:
+        config: the encoder's frozen configuration.
+    """
+
+    config: eqx.AbstractVar[Any]
 
     @property
     @abstractmethod

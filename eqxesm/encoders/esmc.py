@@ -1,7 +1,9 @@
 """ESM-C, the protein language model."""
 
+import dataclasses
+import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,9 +12,23 @@ from equinox.nn import LayerNorm
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.alphabet import VOCAB_SIZE, AnyArray
+from eqxesm.checkpoint.card import render_card
+from eqxesm.checkpoint.format import CARD, load_leaves, save
+from eqxesm.checkpoint.hub import fetch
+from eqxesm.checkpoint.schema import (
+    CONFIG,
+    Provenance,
+    describe,
+    parse_optional,
+    parse_type,
+    read_sections,
+)
 from eqxesm.encoders.base import AbstractEncoder, Inputs, padding_mask
 from eqxesm.encoders.config import ESMCConfig
 from eqxesm.encoders.layers import NORM_EPS, Block, LMHead, rotary_angles
+
+SECTIONS = ("encoder", "provenance")
+"""What `config.json` of an encoder says beside the versions."""
 
 
 class ESMCOutput(NamedTuple):
@@ -42,13 +58,21 @@ class ESMC(AbstractEncoder):
     norm: LayerNorm
     lm_head: LMHead | None
     config: ESMCConfig = eqx.field(static=True)
+    provenance: Provenance | None = eqx.field(static=True)
 
-    def __init__(self, config: ESMCConfig, *, key: PRNGKeyArray):
+    def __init__(
+        self,
+        config: ESMCConfig,
+        *,
+        key: PRNGKeyArray,
+        provenance: Provenance | None = None,
+    ):
         """Make an encoder with random weights.
 
         Args:
             config: the architecture; `eqxesm.encoders.PRESETS` holds the published ones.
             key: source of randomness.
+            provenance: where the weights come from, if they come from anywhere.
         """
         embedding, blocks, lm_head = jax.random.split(key, 3)
         self.embedding = 0.02 * jax.random.normal(embedding, (VOCAB_SIZE, config.d_model))
@@ -58,6 +82,43 @@ class ESMC(AbstractEncoder):
         self.norm = LayerNorm(config.d_model, eps=NORM_EPS, use_bias=False)
         self.lm_head = LMHead(config.d_model, key=lm_head) if config.lm_head else None
         self.config = config
+        self.provenance = provenance
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike, *, revision: str | None = None) -> "ESMC":
+        """Load an encoder that `conversion.port` or `save_pretrained` wrote.
+
+        Args:
+            source: a folder, or a repository on the Hugging Face Hub.
+            revision: commit, tag or branch of the repository.
+
+        Returns:
+            The encoder, in the precision it was saved in.
+
+        Raises:
+            InputError: there is no such checkpoint, or it is not exactly that of an encoder.
+        """
+        folder = fetch(source, revision)
+        sections = read_sections(folder, SECTIONS)
+        where = f"{folder / CONFIG}"
+        config, _ = parse_type(TYPES, sections["encoder"], f"{where}: encoder")
+        provenance = parse_optional(Provenance, sections["provenance"], f"{where}: provenance")
+        skeleton = eqx.filter_eval_shape(
+            lambda: cls(config, key=jax.random.key(0), provenance=provenance)
+        )
+        return load_leaves(folder, skeleton)
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write the encoder as a checkpoint folder, whole or not at all.
+
+        Args:
+            folder: where to; an earlier checkpoint there is replaced.
+
+        Raises:
+            InputError: the folder holds something else, or cannot be written.
+        """
+        sections = describe_encoder(self.config, self.provenance)
+        save(folder, self, sections, {CARD: render_card(sections)})
 
     @property
     def d_model(self) -> int:
@@ -185,3 +246,22 @@ class ESMC(AbstractEncoder):
         if len(set(chosen)) < len(chosen):
             raise ValueError(f"hidden states {tuple(hidden_states)} name one layer twice")
         return chosen
+
+
+TYPES = {"esmc": (ESMCConfig, ESMC)}
+
+
+def describe_encoder(config: ESMCConfig, provenance: Provenance | None) -> dict[str, Any]:
+    """Write the sections of an encoder's `config.json`.
+
+    Args:
+        config: its architecture.
+        provenance: where its weights come from.
+
+    Returns:
+        The sections by name.
+    """
+    return {
+        "encoder": describe(TYPES, config),
+        "provenance": None if provenance is None else dataclasses.asdict(provenance),
+    }

@@ -1,0 +1,1 @@
+"""Checkpoints: folders of safetensors and JSON, here and on the Hugging Face Hub."""

@@ -1,0 +1,196 @@
+"""A checkpoint folder: `config.json`, weights by dotted name, and the card."""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from eqxesm.checkpoint import tensors
+from eqxesm.checkpoint.schema import CONFIG, SCHEMA_VERSION
+from eqxesm.errors import InputError
+
+CARD = "README.md"
+METRICS = "metrics.json"
+
+
+def named_leaves(tree: PyTree) -> dict[str, Any]:
+    """Name every array of a tree by the fields that lead to it.
+
+    Args:
+        tree: a model, or its skeleton from `eqx.filter_eval_shape`.
+
+    Returns:
+        Leaves by dotted name, such as `blocks.attention.query.weight`.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in leaves
+        if eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+    }
+
+
+def save(
+    folder: str | os.PathLike,
+    tree: PyTree,
+    sections: Mapping[str, Any],
+    texts: Mapping[str, str],
+    shard_bytes: int = tensors.SHARD_BYTES,
+) -> None:
+    """Write a model as a checkpoint folder, whole or not at all.
+
+    Args:
+        folder: where to; an earlier checkpoint there is replaced, anything else is left alone.
+        tree: the model.
+        sections: what `config.json` says beside the versions; dataclasses are written as objects.
+        texts: further files by name, the card among them.
+        shard_bytes: largest weights file.
+
+    Raises:
+        InputError: the folder holds something other than a checkpoint, or cannot be written.
+    """
+    leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(tree).items()}
+    specs = {name: tensors.Spec(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+    write(folder, specs, lambda name: [leaves[name]], sections, texts, shard_bytes)
+
+
+def write(
+    folder: str | os.PathLike,
+    specs: Mapping[str, tensors.Spec],
+    parts: Callable[[str], Iterable[np.ndarray]],
+    sections: Mapping[str, Any],
+    texts: Mapping[str, str],
+    shard_bytes: int = tensors.SHARD_BYTES,
+) -> None:
+    """Write a checkpoint folder from pieces of tensors; see `save`.
+
+    Args:
+        folder: where to.
+        specs: shape and dtype of every tensor, by name.
+        parts: gives a tensor as consecutive pieces.
+        sections: what `config.json` says beside the versions.
+        texts: further files by name.
+        shard_bytes: largest weights file.
+
+    Raises:
+        InputError: the folder holds something other than a checkpoint, or cannot be written.
+    """
+    folder = Path(folder)
+    _refuse_strangers(folder)
+    config = {
+        "schema_version": SCHEMA_VERSION,
+        "library_version": version("eqxesm"),
+        **sections,
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}): choose another"
+        ) from error
+    try:
+        tensors.write_folder(partial, specs, parts, shard_bytes)
+        (partial / CONFIG).write_text(json.dumps(config, indent=2, default=_plain) + "\n")
+        for name, text in texts.items():
+            (partial / name).write_text(text)
+        partial.chmod(0o755)
+        _put_in_place(partial, folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: writing failed ({error.strerror}), nothing was left there: "
+            "make room or choose another"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _plain(value: object) -> dict[str, Any]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(f"{type(value).__name__} does not go into {CONFIG}")
+
+
+def _refuse_strangers(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file: choose another name for the folder")
+    if not folder.exists():
+        return
+    ours = {CONFIG, CARD, METRICS, tensors.WEIGHTS, tensors.INDEX}
+    strangers = sorted(
+        item.name
+        for item in folder.iterdir()
+        if item.name not in ours
+        and not (item.name.startswith("model-") and item.suffix == ".safetensors")
+    )
+    if strangers:
+        raise InputError(
+            f"{folder}: holds {strangers[0]}, which is no part of a checkpoint: "
+            "choose another folder"
+        )
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    folder.rename(old / folder.name)
+    partial.rename(folder)
+    shutil.rmtree(old)
+
+
+def load_leaves(folder: Path, skeleton: PyTree) -> PyTree:
+    """Fill the skeleton of a model with the weights of a checkpoint.
+
+    Files are mapped, so that on the CPU the arrays are the file's own pages.
+
+    Args:
+        folder: a checkpoint.
+        skeleton: what `eqx.filter_eval_shape` gives for the model.
+
+    Returns:
+        The model, its arrays in the dtype that they are stored in.
+
+    Raises:
+        InputError: weights are missing, unknown or of another shape, all of them named.
+    """
+    stored = tensors.open_folder(folder)
+    wanted = named_leaves(skeleton)
+    problems = [f"missing {name}" for name in sorted(set(wanted) - set(stored))]
+    problems += [f"unknown {name}" for name in sorted(set(stored) - set(wanted))]
+    problems += [
+        f"{name} has shape {list(stored[name].spec.shape)}, not {list(wanted[name].shape)}"
+        for name in sorted(set(stored) & set(wanted))
+        if stored[name].spec.shape != wanted[name].shape
+    ]
+    problems += [
+        f"{name} has dtype {stored[name].spec.dtype}, which is not floating point"
+        for name in sorted(set(stored) & set(wanted))
+        if not jnp.issubdtype(stored[name].spec.dtype, jnp.floating)
+    ]
+    if problems:
+        raise InputError(
+            f"{folder}: the weights do not fit {CONFIG}: {'; '.join(problems)}: "
+            "they belong to another model"
+        )
+    leaves, structure = jax.tree_util.tree_flatten_with_path(skeleton)
+    names = iter(wanted)
+    filled = [
+        jax.device_put(stored[next(names)].view())
+        if isinstance(leaf, jax.ShapeDtypeStruct) or eqx.is_array(leaf)
+        else leaf
+        for _, leaf in leaves
+    ]
+    return jax.tree_util.tree_unflatten(structure, filled)

@@ -1,0 +1,65 @@
+"""From the name of a checkpoint to a folder on this machine."""
+
+import os
+import re
+from pathlib import Path
+
+from eqxesm.errors import InputError
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def fetch(
+    source: str | os.PathLike,
+    revision: str | None = None,
+    patterns: tuple[str, ...] = ("*.json", "*.safetensors", "README.md"),
+) -> Path:
+    """Find a checkpoint, downloading it from the Hugging Face Hub where it is not a folder.
+
+    Args:
+        source: a folder, or a repository such as `someone/solubility-esmc-300m`.
+        revision: commit, tag or branch of the repository.
+        patterns: files of the repository that are wanted.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: there is no such folder and no such repository, or the Hub cannot be reached.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise InputError(f"{source}: is a file: name the checkpoint's folder")
+    if not _REPOSITORY.fullmatch(str(source)):
+        raise InputError(f"{source}: no such folder, and no name of a Hub repository (owner/name)")
+    return _download(str(source), revision, patterns)
+
+
+def _download(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    # Imported late: the client costs a laptop that only predicts from a folder half a second.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{repository}@{revision}" if revision else repository
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
+    except RevisionNotFoundError as error:
+        raise InputError(f"{where}: the repository has no such revision") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{where}: no such folder here and no such repository on the Hub, or it is private: "
+            "check the name, and log in with 'hf auth login' if it is yours"
+        ) from error
+    except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(
+            f"{where}: no such folder here, and it could not be fetched from the Hub "
+            f"({type(error).__name__}): check the name and the network, or name a local folder"
+        ) from error

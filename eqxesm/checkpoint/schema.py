@@ -1,0 +1,186 @@
+"""`config.json`: what it may say, and how it is read strictly."""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from beartype.door import is_bearable
+
+from eqxesm.checkpoint.tensors import one_line
+from eqxesm.errors import InputError
+
+CONFIG = "config.json"
+SCHEMA_VERSION = 1
+
+Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from.
+
+    Args:
+        source: repository, file or command that the weights were made from.
+        revision: commit of the repository, where there is one.
+        sha256: a line per source file, hash and name, as `sha256sum` writes them.
+        license: the terms that the weights stand under, where they are known.
+    """
+
+    source: str
+    revision: str | None = None
+    sha256: tuple[str, ...] = ()
+    license: str | None = None
+
+
+def read_sections(folder: Path, required: Iterable[str]) -> dict[str, Any]:
+    """Read `config.json` and check that it has exactly the sections a model needs.
+
+    Args:
+        folder: a checkpoint.
+        required: names of the sections.
+
+    Returns:
+        The sections by name.
+
+    Raises:
+        InputError: the file is missing or no JSON object, of a schema that this version does not
+            know, or has missing or unknown keys, all of them named.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder}: holds no {CONFIG}, so it is no checkpoint of eqxesm"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({one_line(error)})") from error
+    if not isinstance(config, dict) or "schema_version" not in config:
+        raise InputError(f"{path}: has no schema_version, so it is no checkpoint of eqxesm")
+    schema = config.pop("schema_version")
+    if schema != SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: schema_version {schema!r} is not {SCHEMA_VERSION}, the one that eqxesm "
+            f"{version('eqxesm')} reads: use the eqxesm that wrote it or a later one"
+        )
+    required = set(required)
+    complain(path, set(config) - required - {"library_version"}, required - set(config))
+    return {name: config[name] for name in required}
+
+
+def complain(where: object, unknown: Iterable[str], missing: Iterable[str]) -> None:
+    """Refuse keys that are unknown or missing, all of them in one error.
+
+    Args:
+        where: what to name as the place.
+        unknown: keys that nobody knows.
+        missing: keys that should be there.
+
+    Raises:
+        InputError: there is at least one such key.
+    """
+    problems = [f"unknown key {key!r}" for key in sorted(unknown)]
+    problems += [f"missing key {key!r}" for key in sorted(missing)]
+    if problems:
+        raise InputError(f"{where}: {', '.join(problems)}")
+
+
+def parse(cls: type[Config], values: Any, where: str) -> Config:
+    """Make a configuration from JSON, strictly.
+
+    Args:
+        cls: a dataclass whose `__post_init__` checks ranges.
+        values: what stood in the file.
+        where: what to name as the place in an error.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        InputError: `values` is no object, has unknown or missing keys, or values of the wrong
+            type or out of range.
+    """
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: {values!r} is no JSON object")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # ty: ignore[invalid-argument-type]
+    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    complain(where, set(values) - set(fields), required - set(values))
+    hints = typing.get_type_hints(cls)
+    values = {name: _coerce(value, hints[name]) for name, value in values.items()}
+    wrong = [
+        f"{name} is {value!r}"
+        for name, value in values.items()
+        if not is_bearable(value, hints[name])
+        or (isinstance(value, bool) and hints[name] is not bool)
+    ]
+    if wrong:
+        raise InputError(f"{where}: of the wrong type: {', '.join(wrong)}")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    return value
+
+
+def parse_optional(cls: type[Config], values: Any, where: str) -> Config | None:
+    """Make a configuration that may be null; see `parse`.
+
+    Args:
+        cls: a dataclass whose `__post_init__` checks ranges.
+        values: what stood in the file.
+        where: what to name as the place in an error.
+
+    Returns:
+        The configuration, or None.
+
+    Raises:
+        InputError: `values` is neither null nor what `parse` takes.
+    """
+    return None if values is None else parse(cls, values, where)
+
+
+def parse_type(types: Mapping[str, tuple[type, type]], values: Any, where: str) -> tuple[Any, type]:
+    """Read the configuration of one of several types, told by its `type` key.
+
+    Args:
+        types: configuration class and class by the name of the type.
+        values: what stood in the file.
+        where: what to name as the place in an error.
+
+    Returns:
+        The configuration, and the class that it builds.
+
+    Raises:
+        InputError: the type is unknown, or the rest does not parse.
+    """
+    name = values.get("type") if isinstance(values, dict) else None
+    if not isinstance(name, str) or name not in types:
+        raise InputError(f"{where}: type {name!r} is not one of {', '.join(sorted(types))}")
+    config, cls = types[name]
+    rest = {key: value for key, value in values.items() if key != "type"}
+    return parse(config, rest, f"{where} ({name})"), cls
+
+
+def describe(types: Mapping[str, tuple[type, type]], config: Any) -> dict[str, Any]:
+    """Write a configuration as JSON with its `type`; the inverse of `parse_type`.
+
+    Args:
+        types: configuration class and class by the name of the type.
+        config: the configuration.
+
+    Returns:
+        An object for `config.json`.
+    """
+    name = next(name for name, (cls, _) in types.items() if cls is type(config))
+    return {"type": name, **dataclasses.asdict(config)}

@@ -1,0 +1,17 @@
+"""Measuring predictions: metrics with intervals, and the baselines that they stand beside.
+
+Needs scikit-learn, the `evaluate` extra.
+"""
+
+from eqxesm.evaluation.baselines import CompositionRegression, TagRule, is_untagged_met
+from eqxesm.evaluation.metrics import Interval, evaluate, expected_calibration_error, to_plain
+
+__all__ = [
+    "CompositionRegression",
+    "Interval",
+    "TagRule",
+    "evaluate",
+    "expected_calibration_error",
+    "is_untagged_met",
+    "to_plain",
+]

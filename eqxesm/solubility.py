@@ -1,0 +1,277 @@
+"""From a protein sequence to the probability that it is soluble when expressed in E. coli."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from eqxesm.alphabet import Tokenizer
+from eqxesm.checkpoint.card import render_card
+from eqxesm.checkpoint.format import CARD, METRICS, load_leaves, save
+from eqxesm.checkpoint.hub import fetch
+from eqxesm.checkpoint.schema import (
+    CONFIG,
+    Provenance,
+    describe,
+    parse,
+    parse_optional,
+    parse_type,
+    read_sections,
+)
+from eqxesm.data.bucketing import TOKENS_PER_BATCH
+from eqxesm.data.cleaning import Cleaned, Cleaning
+from eqxesm.encoders import ENCODERS, AbstractEncoder, Inputs, residue_mask
+from eqxesm.errors import InputError
+from eqxesm.inference import map_proteins
+from heads import HEADS, AbstractHead
+
+DEFAULT = "default"
+"""The name of the model that is shipped inside the package."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a logit becomes a probability, and a probability a decision.
+
+    Args:
+        temperature: the logit is divided by it before the sigmoid (Guo et al. 2017,
+            arXiv:1706.04599).
+        threshold: a protein of at least this probability is called soluble.
+
+    Raises:
+        ValueError: the temperature is not positive, or the threshold not between 0 and 1.
+    """
+
+    temperature: float = 1.0
+    threshold: float = 0.5
+
+    def __post_init__(self):
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ValueError(f"temperature is {self.temperature}: it must be positive and finite")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold is {self.threshold}: it must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What proteins a model may be asked about.
+
+    Args:
+        max_residues: the longest protein that it was trained on, after cleaning.
+
+    Raises:
+        ValueError: `max_residues` is below 1.
+    """
+
+    max_residues: int = 2046
+
+    def __post_init__(self):
+        if self.max_residues < 1:
+            raise ValueError(f"max_residues is {self.max_residues}: it must be at least 1")
+
+
+class SolubilityModel(eqx.Module):
+    """An encoder and a head as one differentiable function, with the cleaning that goes before it.
+
+    Calling the model maps one protein's tokens or residue probabilities to a logit; `jax.vmap`,
+    `jax.grad` and `jax.jit` apply as to any function. `predict` maps sequences to probabilities.
+    """
+
+    encoder: AbstractEncoder
+    head: AbstractHead
+    cleaning: Cleaning = eqx.field(static=True, default=Cleaning())
+    calibration: Calibration = eqx.field(static=True, default=Calibration())
+    limits: Limits = eqx.field(static=True, default=Limits())
+    provenance: Provenance | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if self.head.config.d_model != self.encoder.d_model:
+            raise ValueError(
+                f"the head takes features {self.head.config.d_model} wide and the encoder makes "
+                f"them {self.encoder.d_model} wide"
+            )
+
+    def __call__(
+        self, inputs: Inputs, *, key: PRNGKeyArray | None = None, remat: bool = False
+    ) -> Float[Array, ""]:
+        """Score one protein.
+
+        Args:
+            inputs: tokens `[length]`, or probabilities `[length vocab]`.
+            key: source of randomness for dropout in training; None drops nothing.
+            remat: recompute the encoder's activations in the backward pass.
+
+        Returns:
+            The logit of being soluble, a scalar.
+        """
+        features = self.encoder.features(inputs, remat=remat)
+        return self.head(features, residue_mask(inputs), key=key)
+
+    def probability(self, inputs: Inputs) -> Float[Array, ""]:
+        """Give the calibrated probability that one protein is soluble.
+
+        Args:
+            inputs: tokens `[length]`, or probabilities `[length vocab]`.
+
+        Returns:
+            The probability, a scalar.
+        """
+        return jax.nn.sigmoid(self(inputs) / self.calibration.temperature)
+
+    def clean(self, sequence: str) -> Cleaned:
+        """Clean a sequence as the model's training data were cleaned.
+
+        Args:
+            sequence: one protein in letters.
+
+        Returns:
+            The cleaned sequence, and notes on what was changed.
+
+        Raises:
+            InputError: it is empty, holds something that is no residue, or is longer than any
+                protein the model was trained on.
+        """
+        cleaned = self.cleaning.clean(sequence)
+        length, longest = len(cleaned.sequence), self.limits.max_residues
+        if length > longest:
+            raise InputError(
+                f"{length} residues are more than the {longest} of the longest protein the model "
+                "was trained on: predict its domains"
+            )
+        return cleaned
+
+    def predict(
+        self,
+        sequences: Sequence[str],
+        *,
+        tokens_per_batch: int = TOKENS_PER_BATCH,
+        progress: bool = False,
+    ) -> Float[np.ndarray, " n"]:
+        """Predict the solubility of proteins.
+
+        Args:
+            sequences: proteins in letters, cleaned here as the model declares.
+            tokens_per_batch: most tokens in a batch; bounds the memory.
+            progress: show a bar on standard error.
+
+        Returns:
+            Probabilities of being soluble, float32 `[n]`, in the order of the sequences.
+
+        Raises:
+            InputError: a sequence cannot be predicted; the message says which and why.
+        """
+        tokens = []
+        for number, sequence in enumerate(sequences, 1):
+            try:
+                tokens.append(self.tokenize(self.clean(sequence)))
+            except InputError as error:
+                raise InputError(f"sequence {number}: {error}") from error
+        results = map_proteins(
+            self.probability, tokens, tokens_per_batch=tokens_per_batch, progress=progress
+        )
+        return np.array(results, np.float32)
+
+    def tokenize(self, cleaned: Cleaned) -> Int[np.ndarray, " length"]:
+        """Encode a cleaned protein for the encoder.
+
+        Args:
+            cleaned: what `clean` gives.
+
+        Returns:
+            int32 tokens `[length]`.
+        """
+        return Tokenizer().encode(cleaned.sequence)
+
+    def save_pretrained(
+        self, folder: str | os.PathLike, record: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the model as a checkpoint folder with its card, whole or not at all.
+
+        Args:
+            folder: where to; an earlier checkpoint there is replaced.
+            record: how the model was trained and evaluated, as the card tells it; written to
+                `metrics.json`.
+
+        Raises:
+            InputError: the folder holds something else, or cannot be written.
+        """
+        sections = {
+            "encoder": describe(ENCODERS, self.encoder.config),
+            "head": describe(HEADS, self.head.config),
+            "cleaning": dataclasses.asdict(self.cleaning),
+            "calibration": dataclasses.asdict(self.calibration),
+            "limits": dataclasses.asdict(self.limits),
+            "provenance": None if self.provenance is None else dataclasses.asdict(self.provenance),
+        }
+        texts = {CARD: render_card(sections, record)}
+        if record is not None:
+            texts[METRICS] = json.dumps(record, indent=2) + "\n"
+        save(folder, self, sections, texts)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | os.PathLike = DEFAULT, *, revision: str | None = None
+    ) -> "SolubilityModel":
+        """Load a model.
+
+        Args:
+            source: a folder, a repository on the Hugging Face Hub, or `"default"` for the model
+                that is shipped inside the package.
+            revision: commit, tag or branch of the repository.
+
+        Returns:
+            The model, in the precision it was saved in.
+
+        Raises:
+            InputError: there is no such checkpoint, or it is not exactly that of a model.
+        """
+        folder = locate(source, revision)
+        where = str(folder / CONFIG)
+        sections = read_sections(
+            folder, ("encoder", "head", "cleaning", "calibration", "limits", "provenance")
+        )
+        encoder, make_encoder = parse_type(ENCODERS, sections["encoder"], f"{where}: encoder")
+        head, make_head = parse_type(HEADS, sections["head"], f"{where}: head")
+        cleaning = parse(Cleaning, sections["cleaning"], f"{where}: cleaning")
+        calibration = parse(Calibration, sections["calibration"], f"{where}: calibration")
+        limits = parse(Limits, sections["limits"], f"{where}: limits")
+        provenance = parse_optional(Provenance, sections["provenance"], f"{where}: provenance")
+
+        def make() -> SolubilityModel:
+            key = jax.random.key(0)
+            parts = make_encoder(encoder, key=key), make_head(head, key=key)
+            return cls(*parts, cleaning, calibration, limits, provenance)
+
+        try:
+            skeleton = eqx.filter_eval_shape(make)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from error
+        return load_leaves(folder, skeleton)
+
+
+def locate(source: str | os.PathLike, revision: str | None = None) -> Path:
+    """Find the folder of a model.
+
+    Args:
+        source: a folder, a repository on the Hugging Face Hub, or `"default"`.
+        revision: commit, tag or branch of the repository.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    if source == DEFAULT:
+        return Path(str(files("eqxesm") / "default"))
+    return fetch(source, revision)

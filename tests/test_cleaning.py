@@ -1,0 +1,224 @@
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eqxesm.alphabet import RESIDUES
+from eqxesm.data.cleaning import FLOOR, REACH, Cleaned, Cleaning, has_c_tag, has_n_tag
+from eqxesm.errors import InputError
+
+POOL = Path(__file__).parents[2] / "shared" / "data" / "train_pool" / "pool.csv"
+
+PROTEIN = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVV"
+TAGS = Cleaning(strip_tags=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "cleaned", "notes"),
+    [
+        ("MKV", "MKV", ()),
+        (" mk v\n\tLL\r\n", "MKVLL", ()),
+        ("MKV*", "MKV", ("trailing * removed",)),
+        ("MKV ** \n", "MKV", ("trailing * removed",)),
+        ("MJKV", "MXKV", ("1 unknown letter (J) to X",)),
+        ("jJA", "XXA", ("2 unknown letters (J) to X",)),
+        (RESIDUES, RESIDUES, ()),
+    ],
+)
+def test_spelling(given, cleaned, notes):
+    assert Cleaning().clean(given) == Cleaned(cleaned, notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("MK-V", "position 3: gap '-': give the sequence without its alignment"),
+        ("M .V", "position 3: gap '.'"),
+        ("MKV-", "position 4: gap '-'"),
+        ("  MK4V", "position 5: digit '4'"),
+        ("MK*V*", "position 3: stop '*' inside the protein"),
+        ("MK|V", "position 3: character '|'"),
+        ("MK_", "position 3: character '_'"),
+        ("MKé", "position 3: character 'é'"),
+        ("Mß", "position 2: character 'ß'"),
+        ("M\0", "position 2: character '\\x00'"),
+        ("", "empty sequence"),
+        (" \n", "empty sequence"),
+        ("*", "empty sequence"),
+    ],
+)
+def test_refuses(given, said):
+    with pytest.raises(InputError) as caught:
+        Cleaning(strip_tags=True, strip_initial_met=True).clean(given)
+    message = str(caught.value)
+    assert message.startswith(said)
+    assert "\n" not in message
+
+
+N_TAGS = {
+    "MGSSHHHHHHSSGLVPRGSH": "pET-28, thrombin, NdeI",
+    "MGSSHHHHHHSSGLVPRGSHMASMTGGQQMGRGS": "pET-28, T7 tag",
+    "MGSSHHHHHHSQDP": "pETDuet",
+    "MGSSHHHHHHSSGRENLYFQGH": "TEV, NdeI",
+    "MGSSHHHHHHSSGLEVLFQGPLGS": "HRV 3C, pGEX",
+    "MHHHHHHSSGVDLGTENLYFQS": "pMCSG7",
+    "MHHHHHHSSGVDLGTENLYFQSNA": "pMCSG7, LIC",
+    "MGSDKIHHHHHH": "JCSG",
+    "MGSDKIHHHHHHENLYFQG": "JCSG, TEV",
+    "MGSDKIHHHHHHSSGENLYFQGH": "TEV, NdeI",
+    "MAHHHHHHMGTLEAQTQGPGS": "SSGCID",
+    "MAHHHHHHVDDDDK": "enterokinase",
+    "MRGSHHHHHHGMASMTGGQQMGRDLYDDDDK": "pRSET",
+    "MGHHHHHHHHHHSSGHIEGRH": "pET-16, factor Xa",
+    "MGHHHHHHSH": "NdeI",
+    "MRGSHHHHHHGS": "pQE-30",
+    "MRGSHHHHHHTDPALR": "pQE-30",
+    "MSYYHHHHHHDYDIPTTENLYFQGA": "pET-151, NcoI",
+    "MSGLNDIFEAQKIEWHEHHHHHHSSG": "AviTag",
+    "MHHHHHHSHMHHHHHHSH": "two runs",
+    "MHHHHHH": "bare",
+    "HHHHHHHHHH": "bare, ten",
+}
+
+
+@pytest.mark.parametrize("tag", N_TAGS, ids=N_TAGS.values())
+def test_n_terminal_tags(tag):
+    note = f"N-terminal tag of {len(tag)} residues stripped"
+    assert TAGS.clean(tag + PROTEIN) == Cleaned(PROTEIN, (note,))
+    assert has_n_tag(tag + PROTEIN)
+    assert not has_c_tag(tag + PROTEIN)
+
+
+C_TAGS = (
+    "LEHHHHHH",
+    "AAALEHHHHHH",
+    "KLAAALEHHHHHH",
+    "EGGSHHHHHH",
+    "GSHHHHHHHHHH",
+    "HHHHHH",
+    "LVPRGSLEHHHHHH",
+    "ENLYFQSHHHHHHDYKDDDDK",
+)
+
+
+@pytest.mark.parametrize("tag", C_TAGS)
+def test_c_terminal_tags(tag):
+    note = f"C-terminal tag of {len(tag)} residues stripped"
+    assert TAGS.clean(PROTEIN + tag) == Cleaned(PROTEIN, (note,))
+    assert has_c_tag(PROTEIN + tag)
+    assert not has_n_tag(PROTEIN + tag)
+
+
+@pytest.mark.parametrize(
+    "scar", ["GSH", "GH", "SNA", "GPLGS", "GPGS", "GPH", "GA", "GS", "G", "S", "GSSGSSG"]
+)
+def test_scars(scar):
+    note = f"N-terminal vector scar of {len(scar)} residue{'s' * (len(scar) > 1)} stripped"
+    assert TAGS.clean(scar + PROTEIN) == Cleaned(PROTEIN, (note,))
+
+
+def test_vector_residues_at_both_ends():
+    cleaned = TAGS.clean("MSL" + PROTEIN[1:] + "EGHHHHHH")
+    assert cleaned.sequence == PROTEIN[1:]
+    assert cleaned.notes == (
+        "N-terminal vector scar of 3 residues stripped",
+        "C-terminal tag of 8 residues stripped",
+    )
+    both = "MHHHHHH" + PROTEIN + "LEHHHHHH"
+    assert has_n_tag(both)
+    assert has_c_tag(both)
+    assert TAGS.clean(both).sequence == PROTEIN
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        PROTEIN,
+        PROTEIN + "HHHHHH" + PROTEIN,
+        PROTEIN[:30] + "HHHHHHHHHH" + PROTEIN,
+        "MHHHHH" + PROTEIN,
+        PROTEIN + "LEHHHHH",
+        "MSL" + PROTEIN,
+        "GSHKV" + PROTEIN[1:],
+        "GSKV" + PROTEIN[1:],
+        "SKV" + PROTEIN[1:],
+        PROTEIN + "ENLYFQGLE",
+        "LVPRGSH" + PROTEIN,
+    ],
+)
+def test_leaves_what_is_no_tag(sequence):
+    assert TAGS.clean(sequence) == Cleaned(sequence, ())
+    assert not has_n_tag(sequence)
+    assert not has_c_tag(sequence)
+
+
+def test_reach():
+    assert has_n_tag("A" * REACH + "HHHHHH" + PROTEIN)
+    assert not has_n_tag("A" * (REACH + 1) + "HHHHHH" + PROTEIN)
+    assert has_c_tag(PROTEIN + "HHHHHH" + "A" * REACH)
+    assert not has_c_tag(PROTEIN + "HHHHHH" + "A" * (REACH + 1))
+
+
+def test_a_short_chain_has_its_tag_at_the_nearer_end():
+    assert (has_n_tag("MAHHHHHHAAA"), has_c_tag("MAHHHHHHAAA")) == (True, False)
+    assert (has_n_tag("MAAAHHHHHHAA"), has_c_tag("MAAAHHHHHHAA")) == (False, True)
+    assert (has_n_tag("AAHHHHHHAA"), has_c_tag("AAHHHHHHAA")) == (True, False)
+
+
+def test_floor():
+    assert TAGS.clean("MHHHHHH" + PROTEIN[:FLOOR]).sequence == PROTEIN[:FLOOR]
+    short = "MHHHHHH" + PROTEIN[: FLOOR - 1]
+    assert TAGS.clean(short) == Cleaned(short, ())
+
+
+def test_tags_are_found_in_any_spelling():
+    assert TAGS.clean("mhhh hhhlvprgsh\n" + PROTEIN.lower() + "*").sequence == PROTEIN
+
+
+@pytest.mark.parametrize(
+    ("given", "cleaned", "notes"),
+    [
+        ("MKV", "KV", ("initial Met stripped",)),
+        ("MMKV", "MKV", ("initial Met stripped",)),
+        ("KMV", "KMV", ()),
+        ("M", "M", ()),
+    ],
+)
+def test_initial_met(given, cleaned, notes):
+    assert Cleaning(strip_initial_met=True).clean(given) == Cleaned(cleaned, notes)
+
+
+def test_initial_met_goes_after_the_tag():
+    cleaned = Cleaning(strip_tags=True, strip_initial_met=True).clean("MHHHHHHENLYFQG" + PROTEIN)
+    assert cleaned.sequence == PROTEIN[1:]
+    assert cleaned.notes == ("N-terminal tag of 14 residues stripped", "initial Met stripped")
+
+
+@given(st.text("MGSHLVPRENYFQKADIJ *hm", min_size=1), st.booleans())
+def test_what_comes_out_is_a_part_of_what_went_in(sequence, strip):
+    spelled = "".join(sequence.rstrip("* ").split()).upper().replace("J", "X")
+    if not spelled or "*" in spelled:
+        with pytest.raises(InputError):
+            Cleaning(strip_tags=strip).clean(sequence)
+        return
+    cleaned = Cleaning(strip_tags=strip).clean(sequence).sequence
+    assert cleaned
+    assert cleaned in spelled
+    assert strip or cleaned == spelled
+    assert cleaned == spelled or len(cleaned) >= FLOOR
+
+
+@pytest.mark.skipif(not POOL.exists(), reason="the training pool is not here")
+def test_no_tag_is_left_in_the_pool():
+    with POOL.open(newline="") as file:
+        sequences = [row["sequences"] for row in csv.DictReader(file) if row["license"] == "MIT"]
+    tagged = [sequence for sequence in sequences if has_n_tag(sequence) or has_c_tag(sequence)]
+    cleaned = [TAGS.clean(sequence).sequence for sequence in tagged]
+    assert len(tagged) > 1000
+    left = [sequence for sequence in cleaned if has_n_tag(sequence) or has_c_tag(sequence)]
+    assert not left
+    # The constructs put the tag before a whole protein, so what is left begins at its start Met.
+    starts = [c[0] for s, c in zip(tagged, cleaned, strict=True) if has_n_tag(s)]
+    assert starts.count("M") > 0.8 * len(starts)
