@@ -55,16 +55,22 @@ class Tensor:
     offset: int
     spec: Spec
 
-    def read(self) -> np.ndarray:
-        """Read the tensor into memory.
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read some rows of the tensor into memory, and no more of the file than those.
+
+        Args:
+            start: first row.
+            stop: row after the last one; all that are left by default.
 
         Returns:
             A new, writable array.
         """
-        count = self.spec.nbytes // self.spec.dtype.itemsize
+        start, stop, _ = slice(start, stop).indices(self.spec.shape[0])
+        rows = Spec((stop - start, *self.spec.shape[1:]), self.spec.dtype)
+        row_bytes = self.spec.nbytes // max(1, self.spec.shape[0])
         # numpy reads no bfloat16, so the bytes come first and their meaning after.
-        raw = np.fromfile(self.file, np.uint8, count * self.spec.dtype.itemsize, offset=self.offset)
-        return raw.view(self.spec.dtype).reshape(self.spec.shape)
+        raw = np.fromfile(self.file, np.uint8, rows.nbytes, offset=self.offset + start * row_bytes)
+        return raw.view(rows.dtype).reshape(rows.shape)
 
     def view(self) -> np.ndarray:
         """Map the tensor into memory, where its pages are read as they are touched.
@@ -73,7 +79,7 @@ class Tensor:
             A read-only array on top of the file.
         """
         if not self.spec.nbytes:
-            return self.read()
+            return np.empty(self.spec.shape, self.spec.dtype)
         raw = np.memmap(self.file, np.uint8, "r", self.offset, (self.spec.nbytes,))
         return np.asarray(raw).view(self.spec.dtype).reshape(self.spec.shape)
 

@@ -1,0 +1,179 @@
+"""Port a published ESM-C checkpoint to eqxesm: `python -m conversion.port esmc_300m`."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import ml_dtypes
+import numpy as np
+
+from conversion.layouts import Layout, check, check_size, infer_config, recognise
+from conversion.names import TABLE
+from conversion.sources import RELEASES, Source, open_source
+from eqxesm.checkpoint.card import render_card
+from eqxesm.checkpoint.format import CARD, named_leaves, write
+from eqxesm.checkpoint.schema import Provenance
+from eqxesm.checkpoint.tensors import Spec
+from eqxesm.encoders import ESMC, PRESETS, ESMCConfig
+from eqxesm.encoders.esmc import describe_encoder
+from eqxesm.errors import InputError
+
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+@dataclass(frozen=True)
+class Port:
+    """What a port read and wrote.
+
+    Attributes:
+        source: what it read.
+        layout: the layout that it recognised.
+        config: the architecture that it found.
+        provenance: what the checkpoint says of where it comes from.
+        leaves: tensors that it wrote.
+        parameters: numbers in them.
+    """
+
+    source: Source
+    layout: Layout
+    config: ESMCConfig
+    provenance: Provenance
+    leaves: int
+    parameters: int
+
+
+def port(
+    size: str | None, source: Source, folder: str | Path, dtype: np.dtype | None = None
+) -> Port:
+    """Write a published checkpoint as ours, tensor by tensor.
+
+    Args:
+        size: the size that it must have, or None for any.
+        source: the checkpoint.
+        folder: where to; an earlier checkpoint there is replaced.
+        dtype: precision to write; that of the source by default.
+
+    Returns:
+        What was read and written.
+
+    Raises:
+        InputError: the source is not exactly an ESM-C of that size, or the folder cannot be
+            written; then nothing is.
+    """
+    layout = recognise(source.tensors, source.name)
+    shapes = {name: tensor.spec.shape for name, tensor in source.tensors.items()}
+    config = infer_config(layout, shapes, source.name)
+    if size is not None:
+        check_size(size, config, source.name)
+    wanted = skeleton(config)
+    check(layout, config, shapes, wanted, source.name)
+    stored = next(iter(source.tensors.values())).spec.dtype
+    dtype = dtype or stored
+    if dtype not in DTYPES.values():
+        raise InputError(f"{source.name}: is {dtype}: name --dtype {' or '.join(DTYPES)}")
+    table = {row.ours: row for row in TABLE}
+
+    def parts(name: str) -> Iterator[np.ndarray]:
+        row = table[name]
+        part = row.part(layout.name)
+        for layer in range(config.layers if name.startswith("blocks.") else 1):
+            tensor = source.tensors[layout.tensor(row, layer)]
+            height = tensor.spec.shape[0] // part.of
+            block = tensor.read(part.index * height, (part.index + 1) * height)
+            yield block.astype(dtype, copy=False)
+
+    provenance = Provenance(source.name, source.revision, source.hashes(), source.license)
+    sections = describe_encoder(config, provenance)
+    specs = {name: Spec(shape, dtype) for name, shape in wanted.items()}
+    write(folder, specs, parts, sections, {CARD: render_card(sections)})
+    parameters = sum(int(np.prod(shape)) for shape in wanted.values())
+    return Port(source, layout, config, provenance, len(specs), parameters)
+
+
+def skeleton(config: ESMCConfig) -> dict[str, tuple[int, ...]]:
+    """List the leaves of an encoder without making it.
+
+    Args:
+        config: the architecture.
+
+    Returns:
+        Shapes by dotted name.
+    """
+    tree = eqx.filter_eval_shape(lambda: ESMC(config, key=jax.random.key(0)))
+    return {name: tuple(leaf.shape) for name, leaf in named_leaves(tree).items()}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words after the program's name; those of the process by default.
+
+    Returns:
+        The exit status: 0, or 2 after an error.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m conversion.port",
+        description="Port a published ESM-C checkpoint to a folder that ESMC.from_pretrained reads."
+        " The layout is recognised by the tensors' names, and anything missing, unknown or"
+        " misshaped is refused.",
+        epilog="Example: python -m conversion.port esmc_300m --source model.safetensors"
+        " --out esmc_300m",
+    )
+    parser.add_argument("size", choices=list(PRESETS), help="the size that the source must have")
+    parser.add_argument(
+        "--source",
+        metavar="PATH|REPO[@REVISION]",
+        help="a .safetensors or .pth file, a folder, or a Hub repository; by default the release"
+        f" that was reviewed: {', '.join(release.repository for release in RELEASES.values())}",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="where to write (default: ./SIZE)")
+    parser.add_argument(
+        "--dtype", choices=list(DTYPES), help="precision to write (default: the source's own)"
+    )
+    options = parser.parse_args(arguments)
+    folder = Path(options.out or options.size)
+    try:
+        source = open_source(options.size, options.source)
+        report = port(options.size, source, folder, DTYPES.get(options.dtype))
+    except InputError as error:
+        print(f"conversion.port: error: {error}", file=sys.stderr)
+        return 2
+    print(describe(report, folder))
+    return 0
+
+
+def describe(report: Port, folder: Path) -> str:
+    """Say what a port did.
+
+    Args:
+        report: what `port` gave.
+        folder: where it wrote.
+
+    Returns:
+        A few lines of text.
+    """
+    source, config = report.source, report.config
+    revision = f" at {source.revision}" if source.revision else ""
+    extra = f" ({source.ignored} of extra state ignored)" if source.ignored else ""
+    bare = ", bare encoder" if report.layout.bare else ""
+    head = "" if config.lm_head else ", no LM head"
+    written = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return "\n".join(
+        [
+            f"read    {source.name}{revision}: {len(source.tensors)} tensors{extra}",
+            *(f"sha256  {line}" for line in report.provenance.sha256),
+            f"layout  {report.layout.name}{bare}: {config.layers} layers of width "
+            f"{config.d_model}{head}",
+            f"wrote   {folder}: {report.leaves} tensors, {report.parameters:,} parameters, "
+            f"{written:,} bytes",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
