@@ -27,13 +27,15 @@ def map_proteins(
             method of one, is compiled with its arrays as arguments.
         proteins: tokens of each protein.
         tokens_per_batch: most tokens in a batch, padding counted; bounds the memory.
-        progress: show a bar on standard error.
+        progress: show a bar on standard error, if that is a terminal.
 
     Returns:
         The results as numpy arrays, in the order of the proteins.
     """
     results: list[Any] = [None] * len(proteins)
-    with tqdm(total=len(proteins), unit=" proteins", disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=len(proteins), unit=" proteins", disable=None if progress else True, leave=False
+    ) as bar:
         for length, indices in batches([len(tokens) for tokens in proteins], tokens_per_batch):
             # A last, smaller batch is filled up to a power of two: two shapes a length, no more.
             rows = min(

@@ -162,7 +162,7 @@ class SolubilityModel(eqx.Module):
         Args:
             sequences: proteins in letters, cleaned here as the model declares.
             tokens_per_batch: most tokens in a batch; bounds the memory.
-            progress: show a bar on standard error.
+            progress: show a bar on standard error, if that is a terminal.
 
         Returns:
             Probabilities of being soluble, float32 `[n]`, in the order of the sequences.
@@ -257,6 +257,42 @@ class SolubilityModel(eqx.Module):
         except ValueError as error:
             raise InputError(f"{where}: {error}") from error
         return load_leaves(folder, skeleton)
+
+
+def describe_model(model: SolubilityModel) -> dict[str, str]:
+    """Say what a model is.
+
+    Args:
+        model: the model.
+
+    Returns:
+        Lines of text by heading.
+    """
+
+    def size(part: eqx.Module) -> str:
+        arrays = jax.tree.leaves(eqx.filter(part, eqx.is_array))
+        return f"{sum(array.size for array in arrays):,} parameters"
+
+    def fields(config: Any) -> str:
+        values = dataclasses.asdict(config).items()
+        return ", ".join(f"{name} {value}" for name, value in values)
+
+    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))}
+    origin = model.provenance or Provenance("not recorded")
+    encoder, head = describe(ENCODERS, model.encoder.config), describe(HEADS, model.head.config)
+    return {
+        "encoder": "; ".join(
+            filter(None, (encoder["type"], size(model.encoder), fields(model.encoder.config)))
+        ),
+        "head": f"{head['type']}; {size(model.head)}; {fields(model.head.config)}",
+        "precision": ", ".join(sorted(dtypes)),
+        "cleaning": fields(model.cleaning),
+        "calibration": fields(model.calibration),
+        "limits": fields(model.limits),
+        "source": origin.source,
+        "revision": origin.revision or "none recorded",
+        "licence": origin.license or "not recorded",
+    }
 
 
 def locate(source: str | os.PathLike, revision: str | None = None) -> Path:

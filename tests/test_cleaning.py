@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqxesm.alphabet import RESIDUES
-from eqxesm.data.cleaning import FLOOR, REACH, Cleaned, Cleaning, has_c_tag, has_n_tag
+from eqxesm.data.cleaning import Cleaned, Cleaning
+from eqxesm.data.tags import FLOOR, REACH, has_c_tag, has_n_tag
 from eqxesm.errors import InputError
 
 POOL = Path(__file__).parents[2] / "shared" / "data" / "train_pool" / "pool.csv"

@@ -4,6 +4,7 @@ Needs scikit-learn, the `evaluate` extra.
 """
 
 from eqxesm.evaluation.baselines import CompositionRegression, TagRule, is_untagged_met
+from eqxesm.evaluation.calibration import fit_temperature
 from eqxesm.evaluation.metrics import Interval, evaluate, expected_calibration_error, to_plain
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "TagRule",
     "evaluate",
     "expected_calibration_error",
+    "fit_temperature",
     "is_untagged_met",
     "to_plain",
 ]

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from eqxesm.alphabet import STANDARD_RESIDUES
-from eqxesm.data.cleaning import has_c_tag, has_n_tag
+from eqxesm.data.tags import has_c_tag, has_n_tag
 from eqxesm.errors import InputError
 from eqxesm.evaluation.metrics import binary
 
