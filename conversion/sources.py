@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import ml_dtypes
 import numpy as np
@@ -40,6 +40,7 @@ EXTRA_STATE = "._extra_state"
 """Empty tensors that NVIDIA's Transformer Engine leaves beside its layers."""
 
 
+@runtime_checkable
 class Tensor(Protocol):
     """A tensor of a source, not read yet."""
 

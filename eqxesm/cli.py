@@ -111,6 +111,10 @@ def _predict(options: argparse.Namespace) -> None:
 
     if options.out:
         tables.check_path(options.out)
+        if os.path.exists(options.out) and os.path.realpath(options.out) == os.path.realpath(
+            options.proteins
+        ):
+            raise InputError(f"{options.out}: is the file that is read: name another one to write")
     records = read_records(
         options.proteins, sequence_column=options.sequence_column, id_column=options.id_column
     )

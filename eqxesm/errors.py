@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one line that says what is wrong, where, and what to do about it. The command
     line prints it and exits with status 2.
     """
+
+    def __init__(self, message: str):
+        # Names of files and tensors come from outside, and may hold line breaks.
+        super().__init__(" ".join(message.splitlines()))

@@ -77,20 +77,24 @@ def predict_records(
     if problems and (strict or not good):
         others = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise InputError(problems[0] + others)
-    probabilities = iter(
-        map_proteins(model.probability, [model.tokenize(c) for c in good], progress=progress)
-    )
+    tokens = [model.tokenize(result) for result in good]
+    probabilities = np.array(map_proteins(model.probability, tokens, progress=progress), np.float32)
+    if not np.isfinite(probabilities).all():
+        raise InputError(
+            f"{where}: the model gives no number: its weights are broken, fetch it anew"
+        )
+    predicted = iter(probabilities.tolist())
     return [
-        _row(record, None if result is None else next(probabilities), note, model)
+        _row(record, None if result is None else next(predicted), note, model)
         for record, result, note in zip(records, cleaned, notes, strict=True)
     ]
 
 
 def _row(
-    record: Record, probability: np.ndarray | None, note: str, model: SolubilityModel
+    record: Record, probability: float | None, note: str, model: SolubilityModel
 ) -> Prediction:
     length = len("".join(record.sequence.split()).rstrip("*"))
     if probability is None:
         return Prediction(record.id, length, None, None, note)
-    value = float(probability)
-    return Prediction(record.id, length, value, value >= model.calibration.threshold, note)
+    soluble = probability >= model.calibration.threshold
+    return Prediction(record.id, length, probability, soluble, note)

@@ -115,7 +115,10 @@ class SolubilityModel(eqx.Module):
             The logit of being soluble, a scalar.
         """
         features = self.encoder.features(inputs, remat=remat)
-        return self.head(features, residue_mask(inputs), key=key)
+        # Each part runs in the precision of its own parameters: a bfloat16 encoder, say, under a
+        # float32 head.
+        dtype = jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array))[0].dtype
+        return self.head(features.astype(dtype), residue_mask(inputs), key=key)
 
     def probability(self, inputs: Inputs) -> Float[Array, ""]:
         """Give the calibrated probability that one protein is soluble.
@@ -205,13 +208,15 @@ class SolubilityModel(eqx.Module):
         Raises:
             InputError: the folder holds something else, or cannot be written.
         """
+        # What was built on a published encoder stands under its terms unless it says otherwise.
+        provenance = self.provenance or getattr(self.encoder, "provenance", None)
         sections = {
             "encoder": describe(ENCODERS, self.encoder.config),
             "head": describe(HEADS, self.head.config),
             "cleaning": dataclasses.asdict(self.cleaning),
             "calibration": dataclasses.asdict(self.calibration),
             "limits": dataclasses.asdict(self.limits),
-            "provenance": None if self.provenance is None else dataclasses.asdict(self.provenance),
+            "provenance": None if provenance is None else dataclasses.asdict(provenance),
         }
         texts = {CARD: render_card(sections, record)}
         if record is not None:

@@ -74,11 +74,11 @@ def check_path(path: str | os.PathLike) -> None:
         InputError: its ending is not known, or its folder does not exist or cannot be written to.
     """
     path = Path(path)
-    if path.suffix not in _WRITERS:
+    if path.suffix.lower() not in _WRITERS:
         raise InputError(f"{path}: name it with one of the endings {', '.join(_WRITERS)}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder: name a file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path}: its folder does not exist: make it first")
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"{path}: its folder cannot be written to: choose another")
@@ -96,7 +96,7 @@ def write(path: str | os.PathLike, rows: Sequence[Row]) -> None:
     """
     check_path(path)
     path = Path(path)
-    data = _WRITERS[path.suffix](rows)
+    data = _WRITERS[path.suffix.lower()](rows)
     try:
         handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:

@@ -87,13 +87,13 @@ def write(
         InputError: the folder holds something other than a checkpoint, or cannot be written.
     """
     folder = Path(folder)
-    _refuse_strangers(folder)
     config = {
         "schema_version": SCHEMA_VERSION,
         "library_version": version("eqxesm"),
         **sections,
     }
     try:
+        _refuse_strangers(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
@@ -104,12 +104,12 @@ def write(
         tensors.write_folder(partial, specs, parts, shard_bytes)
         (partial / CONFIG).write_text(json.dumps(config, indent=2, default=_plain) + "\n")
         for name, text in texts.items():
-            (partial / name).write_text(text)
+            (partial / name).write_text(text, encoding="utf-8")
         partial.chmod(0o755)
         _put_in_place(partial, folder)
     except OSError as error:
         raise InputError(
-            f"{folder}: writing failed ({error.strerror}), nothing was left there: "
+            f"{folder}: writing failed ({error.strerror}) and changed nothing: "
             "make room or choose another"
         ) from error
     finally:
@@ -128,16 +128,23 @@ def _refuse_strangers(folder: Path) -> None:
     if not folder.exists():
         return
     ours = {CONFIG, CARD, METRICS, tensors.WEIGHTS, tensors.INDEX}
-    strangers = sorted(
+    items = sorted(folder.iterdir())
+    strangers = [
         item.name
-        for item in folder.iterdir()
+        for item in items
         if item.name not in ours
         and not (item.name.startswith("model-") and item.suffix == ".safetensors")
-    )
+    ]
     if strangers:
         raise InputError(
             f"{folder}: holds {strangers[0]}, which is no part of a checkpoint: "
             "choose another folder"
+        )
+    # Other libraries' checkpoints go by the same names of files.
+    config = folder / CONFIG
+    if items and not (config.exists() and b'"schema_version"' in config.read_bytes()):
+        raise InputError(
+            f"{folder}: holds {items[0].name} but no checkpoint of eqxesm: choose another folder"
         )
 
 
@@ -146,9 +153,16 @@ def _put_in_place(partial: Path, folder: Path) -> None:
         partial.rename(folder)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    folder.rename(old / folder.name)
-    partial.rename(folder)
-    shutil.rmtree(old)
+    earlier = old / folder.name
+    try:
+        folder.rename(earlier)
+        partial.rename(folder)
+    except OSError:
+        if os.path.lexists(earlier):
+            earlier.rename(folder)
+        old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_leaves(folder: Path, skeleton: PyTree) -> PyTree:

@@ -27,11 +27,15 @@ def fetch(
     Raises:
         InputError: there is no such folder and no such repository, or the Hub cannot be reached.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise InputError(f"{source}: is a file: name the checkpoint's folder")
+    try:
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise InputError(f"{source}: is a file: name the checkpoint's folder")
+    except (OSError, RuntimeError) as error:
+        # A name too long, a folder that may not be looked into, '~' of nobody.
+        raise InputError(f"{source}: cannot be looked up ({error}): check the name") from error
     if not _REPOSITORY.fullmatch(str(source)):
         raise InputError(f"{source}: no such folder, and no name of a Hub repository (owner/name)")
     return _download(str(source), revision, patterns)
@@ -40,13 +44,7 @@ def fetch(
 def _download(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
     # Imported late: the client costs a laptop that only predicts from a folder half a second.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     where = f"{repository}@{revision}" if revision else repository
     try:
@@ -58,7 +56,8 @@ def _download(repository: str, revision: str | None, patterns: tuple[str, ...]) 
             f"{where}: no such folder here and no such repository on the Hub, or it is private: "
             "check the name, and log in with 'hf auth login' if it is yours"
         ) from error
-    except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+    except Exception as error:
+        # Errors of the HTTP library come through too, and which one that is depends on the version.
         raise InputError(
             f"{where}: no such folder here, and it could not be fetched from the Hub "
             f"({type(error).__name__}): check the name and the network, or name a local folder"

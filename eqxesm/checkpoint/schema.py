@@ -6,15 +6,15 @@ import typing
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
-
-from beartype.door import is_bearable
 
 from eqxesm.checkpoint.tensors import one_line
 from eqxesm.errors import InputError
 
 CONFIG = "config.json"
 SCHEMA_VERSION = 1
+INT32_MAX = 2**31 - 1
 
 Config = TypeVar("Config")
 
@@ -62,7 +62,7 @@ def read_sections(folder: Path, required: Iterable[str]) -> dict[str, Any]:
     if not isinstance(config, dict) or "schema_version" not in config:
         raise InputError(f"{path}: has no schema_version, so it is no checkpoint of eqxesm")
     schema = config.pop("schema_version")
-    if schema != SCHEMA_VERSION:
+    if type(schema) is not int or schema != SCHEMA_VERSION:
         raise InputError(
             f"{path}: schema_version {schema!r} is not {SCHEMA_VERSION}, the one that eqxesm "
             f"{version('eqxesm')} reads: use the eqxesm that wrote it or a later one"
@@ -112,13 +112,10 @@ def parse(cls: type[Config], values: Any, where: str) -> Config:
     hints = typing.get_type_hints(cls)
     values = {name: _coerce(value, hints[name]) for name, value in values.items()}
     wrong = [
-        f"{name} is {value!r}"
-        for name, value in values.items()
-        if not is_bearable(value, hints[name])
-        or (isinstance(value, bool) and hints[name] is not bool)
+        f"{name} is {value!r}" for name, value in values.items() if not _fits(value, hints[name])
     ]
     if wrong:
-        raise InputError(f"{where}: of the wrong type: {', '.join(wrong)}")
+        raise InputError(f"{where}: of the wrong type or size: {', '.join(wrong)}")
     try:
         return cls(**values)
     except ValueError as error:
@@ -128,9 +125,20 @@ def parse(cls: type[Config], values: Any, where: str) -> Config:
 def _coerce(value: Any, hint: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and _fits(value, int):
         return float(value)
     return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Check a value to its last item, True being no integer; beartype looks at one item only."""
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return isinstance(value, tuple) and all(_fits(each, item) for each in value)
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        return any(_fits(value, each) for each in typing.get_args(hint))
+    # No size of a model is anywhere near, and JAX fails in many ways on sizes beyond 64 bits.
+    return type(value) is hint and not (hint is int and abs(value) > INT32_MAX)
 
 
 def parse_optional(cls: type[Config], values: Any, where: str) -> Config | None:

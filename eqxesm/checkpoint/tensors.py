@@ -140,7 +140,7 @@ def open_folder(folder: Path) -> dict[str, Tensor]:
         plain = all(
             os.path.basename(shard) == shard and shard not in (".", "..") for shard in shards
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{index}: not an index of shards: fetch or write it again") from error
     if not plain:
         raise InputError(f"{index}: names a shard outside of its folder: refused")

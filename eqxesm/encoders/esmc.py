@@ -200,6 +200,7 @@ class ESMC(AbstractEncoder):
         """
         if sequence_id is None:
             sequence_id = -padding_mask(inputs).astype(jnp.int32)
+        sequence_id = jnp.asarray(sequence_id)
         mask = sequence_id[:, None] == sequence_id[None, :]
         angles = rotary_angles(inputs.shape[0], self.config.d_head)
         arrays, structure = eqx.partition(self.blocks, eqx.is_array)

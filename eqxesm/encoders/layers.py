@@ -49,10 +49,23 @@ def rotate(
     Returns:
         The rotated array in the dtype of `x`; the rotation runs in float32.
     """
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    cos, sin = jnp.cos(angles)[None], jnp.sin(angles)[None]
+    wide = at_least_float32(x)
+    first, second = jnp.split(x.astype(wide), 2, axis=-1)
+    cos, sin = jnp.cos(angles).astype(wide)[None], jnp.sin(angles).astype(wide)[None]
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)
+
+
+def at_least_float32(x: Float[Array, "..."]) -> jnp.dtype:
+    """Choose the precision of what must not run in half: norms, softmax and rotary embeddings.
+
+    Args:
+        x: the input.
+
+    Returns:
+        float32, or the dtype of `x` where that is wider.
+    """
+    return max(x.dtype, jnp.dtype(jnp.float32), key=lambda dtype: dtype.itemsize)
 
 
 def attend(
@@ -72,7 +85,7 @@ def attend(
     Returns:
         Attended values `[heads length d_head]`.
     """
-    scores = jnp.einsum("hqd,hkd->hqk", query, key, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("hqd,hkd->hqk", query, key, preferred_element_type=at_least_float32(query))
     scores = jnp.where(mask[None], scores / math.sqrt(query.shape[-1]), -jnp.inf)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     return jnp.einsum("hqk,hkd->hqd", weights, value)

@@ -101,9 +101,10 @@ def fit(
             losses.append(loss)
             counts.append(len(indices))
         training_loss = float(np.average(np.array(losses), weights=counts))
-        validation_loss = cross_entropy(logits(model, validation), validation.labels)
-        if not np.isfinite([training_loss, validation_loss]).all():
+        scores = logits(model, validation)
+        if not (np.isfinite(training_loss) and np.isfinite(scores).all()):
             raise InputError(f"epoch {number}: the loss is no number: lower the learning rate")
+        validation_loss = cross_entropy(scores, validation.labels)
         epochs.append(Epoch(number, training_loss, validation_loss))
         if report is not None:
             report(epochs[-1])
@@ -165,7 +166,9 @@ def train_step(
         return (losses * weights).sum() / weights.sum()
 
     value, gradient = eqx.filter_value_and_grad(loss)(model)
-    updates, state = optimiser.update(gradient, state, eqx.filter(model, eqx.is_inexact_array))
+    # optax mixes integers and floats.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = optimiser.update(gradient, state, eqx.filter(model, eqx.is_inexact_array))
     return eqx.apply_updates(model, updates), state, value
 
 

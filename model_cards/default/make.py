@@ -45,7 +45,16 @@ STRIPPED = Cleaning(strip_tags=True, strip_initial_met=True)
 AS_PUBLISHED = Cleaning()
 HEADS = {
     "frequency": lambda key: CompositionMLP(CompositionMLPConfig(OneHot().d_model), key=key),
-    "convolution": lambda key: Convolution(ConvolutionConfig(OneHot().d_model), key=key),
+    "convolution": lambda key: Convolution(
+        ConvolutionConfig(
+            OneHot().d_model, d_embedding=16, channels=64, kernel=7, hidden=(), dropout=0.5
+        ),
+        key=key,
+    ),
+}
+RECIPES = {
+    "frequency": TrainConfig(learning_rate=1e-3, weight_decay=0.01),
+    "convolution": TrainConfig(learning_rate=5e-4, weight_decay=0.1),
 }
 SOURCES = {
     "DeepSol validation": "sameerkhurana10/DSOL_rv0.2 (Khurana et al. 2018), the Hub data set proteinea/solubility",
@@ -188,16 +197,19 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--proteins", type=int, help="try it out on this many")
     options = parser.parse_args()
-    config = TrainConfig(epochs=options.epochs)
+    recipes = {
+        head: dataclasses.replace(recipe, epochs=options.epochs) for head, recipe in RECIPES.items()
+    }
     training, validation, described = read_pool(
         options.data / "train_pool" / "pool.csv", options.proteins
     )
-    trained = {head: train(head, STRIPPED, config, training, validation) for head in HEADS}
+    trained = {head: train(head, STRIPPED, recipes[head], training, validation) for head in HEADS}
     best = min(trained, key=lambda head: trained[head][1])
     model = dataclasses.replace(
         trained[best][0],
         provenance=Provenance("model_cards/default/make.py", license="apache-2.0"),
     )
+    config = recipes[best]
     left, _ = train(best, AS_PUBLISHED, config, training, validation)
     other = next(head for head in HEADS if head != best)
     sets = []

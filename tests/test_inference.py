@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eqxesm.alphabet import PAD
+from eqxesm.inference import map_proteins
+
+GENERATOR = np.random.default_rng(0)
+
+
+def proteins(lengths) -> list[np.ndarray]:
+    return [GENERATOR.integers(4, 24, length).astype(np.int32) for length in lengths]
+
+
+def total(tokens):
+    return jnp.where(tokens == PAD, 0, tokens).sum()
+
+
+def naive(tokens):
+    return int(np.asarray(tokens, np.int64).sum())
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget"),
+    [
+        ([5], 64),
+        ([70, 3, 200, 64, 65, 96, 97, 3, 1], 256),
+        ([10] * 7, 256),
+        ([10] * 8, 256),
+        ([10] * 9, 256),
+        ([10] * 5, 64 * 3),
+        ([300, 20], 64),
+        (list(range(1, 120, 5)), 8192),
+    ],
+)
+def test_equal_to_a_loop_in_the_order_given(lengths, budget):
+    tokens = proteins(lengths)
+    results = map_proteins(total, tokens, tokens_per_batch=budget)
+    assert [int(result) for result in results] == [naive(each) for each in tokens]
+    assert all(isinstance(result, np.ndarray | np.generic) for result in results)
+
+
+def test_no_proteins():
+    assert map_proteins(total, []) == []
+
+
+def test_trees_of_arrays():
+    def function(tokens):
+        mask = tokens != PAD
+        return {
+            "count": mask.sum(),
+            "pair": (jnp.where(mask, tokens, 0).max(), [jnp.stack([total(tokens), tokens[0]])]),
+        }
+
+    tokens = proteins([9, 130, 64, 2, 71])
+    for each, result in zip(tokens, map_proteins(function, tokens), strict=True):
+        assert result["count"] == len(each)
+        assert result["pair"][0] == each.max()
+        np.testing.assert_array_equal(result["pair"][1][0], [naive(each), each[0]])
+
+
+def test_batches_keep_to_the_budget_and_to_few_shapes():
+    shapes = []
+
+    def function(tokens):
+        # Traced once a shape; the callback runs for every row.
+        jax.debug.callback(lambda row: shapes.append(row.shape), tokens)
+        return total(tokens)
+
+    lengths = [10] * 21 + [80] * 3
+    map_proteins(function, proteins(lengths), tokens_per_batch=8 * 64)
+    jax.effects_barrier()
+    # 8, 8 and 5 filled up to 8 rows of 64; 3 filled up to 4 rows of 96.
+    assert sorted(shapes) == [(64,)] * 24 + [(96,)] * 4
+
+
+def test_a_function_with_arrays_is_not_baked_in():
+    class Shift(jax.tree_util.Partial):
+        pass
+
+    tokens = proteins([4, 90, 5])
+    for shift in (0, 1000):
+        function = Shift(lambda s, x: total(x) + s, jnp.int32(shift))
+        results = map_proteins(function, tokens)
+        assert [int(r) for r in results] == [naive(each) + shift for each in tokens]
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_a_pipe_gets_no_progress_bar(progress, capsys):
+    map_proteins(total, proteins([3, 4]), progress=progress)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
