@@ -21,7 +21,8 @@ class Cleaning:
     """How sequences are prepared for a model.
 
     Always: upper case, white space and trailing `*` taken off, letters that ESM-C has no token
-    for turned into X, everything else refused. The two fields add to that.
+    for turned into X, everything else refused. The two fields add to that. Notes tell what is
+    particular to a sequence; an initial Met, which nearly all have, goes without one.
     """
 
     strip_tags: bool = False
@@ -44,7 +45,7 @@ class Cleaning:
             residues, stripped = strip_tags(residues)
             notes += stripped
         if self.strip_initial_met and residues.startswith("M") and len(residues) > 1:
-            residues, notes = residues[1:], [*notes, "initial Met stripped"]
+            residues = residues[1:]
         return Cleaned(residues, tuple(notes))
 
 
