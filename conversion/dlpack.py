@@ -33,7 +33,7 @@ def to_jax(tensor: torch.Tensor) -> Shaped[jax.Array, "..."]:
         raise InputError(f"{what} is sparse: pass tensor.to_dense()")
     if not _is_dense(tensor):
         raise InputError(f"{what} is strided: pass tensor.contiguous()")
-    if tensor.dtype.itemsize == 8 and not jax.config.jax_enable_x64:
+    if tensor.dtype.itemsize > jax.dtypes.canonicalize_dtype("float64").itemsize:
         raise InputError(
             f"{what} has 64 bits, which JAX narrows: convert it, or enable jax_enable_x64"
         )
