@@ -35,6 +35,9 @@ from eqxesm.errors import InputError
 from eqxesm.inference import map_proteins
 from heads import HEADS, AbstractHead
 
+SECTIONS = ("encoder", "head", "cleaning", "calibration", "limits", "provenance")
+"""What `config.json` of a model says beside the versions."""
+
 DEFAULT = "default"
 """The name of the model that is shipped inside the package."""
 
@@ -242,9 +245,7 @@ class SolubilityModel(eqx.Module):
         """
         folder = locate(source, revision)
         where = str(folder / CONFIG)
-        sections = read_sections(
-            folder, ("encoder", "head", "cleaning", "calibration", "limits", "provenance")
-        )
+        sections = read_sections(folder, SECTIONS)
         encoder, make_encoder = parse_type(ENCODERS, sections["encoder"], f"{where}: encoder")
         head, make_head = parse_type(HEADS, sections["head"], f"{where}: head")
         cleaning = parse(Cleaning, sections["cleaning"], f"{where}: cleaning")

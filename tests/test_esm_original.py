@@ -3,6 +3,8 @@
 It needs huggingface-hub 0.36, so it runs in an environment of its own (`make test-esm`).
 """
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from esm.tokenization import get_esmc_model_tokenizers
 from originals import TINY, perturb, relative_l2
 from safetensors.torch import save_file
 
+from conversion.export import export
 from conversion.port import port
 from conversion.sources import open_source
 from eqxesm import ESMC, InputError, Tokenizer
@@ -26,10 +29,10 @@ TOLERANCE = 1e-5
 LAYERS, D_MODEL, HEADS = TINY["layers"], TINY["d_model"], TINY["heads"]
 
 
-def make_original(layers: int = LAYERS, d_model: int = D_MODEL, heads: int = HEADS):
-    torch.manual_seed(0)
+def make_original(layers: int = LAYERS, d_model: int = D_MODEL, heads: int = HEADS, seed: int = 0):
+    torch.manual_seed(seed)
     model = esmc.ESMC(d_model, heads, layers, get_esmc_model_tokenizers()).eval()
-    perturb(model)
+    perturb(model, seed)
     return model
 
 
@@ -115,8 +118,21 @@ def test_its_state_dict_is_the_legacy_layout_whole(original, tmp_path):
         port(None, open_source("esmc_300m", str(tmp_path)), tmp_path / "ours")
 
 
+def test_it_loads_what_we_export(original, encoder, tmp_path):
+    encoder.save_pretrained(tmp_path / "ours")
+    export(tmp_path / "ours", "legacy", tmp_path / "theirs")
+    (file,) = (tmp_path / "theirs" / "data" / "weights").iterdir()
+    state = torch.load(file, weights_only=True)
+    fresh = make_original(seed=1)
+    fresh.load_state_dict(state, strict=True)
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    assert config == {"d_model": D_MODEL, "n_heads": HEADS, "n_layers": LAYERS}
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], tensor), name
+
+
 @pytest.mark.slow
-def test_300m(tmp_path, tokens):
+def test_300m(tmp_path, tokens, monkeypatch):
     preset = PRESETS["esmc_300m"]
     original = make_original(preset.layers, preset.d_model, preset.heads)
     torch.save(original.state_dict(), tmp_path / "esmc_300m_2024_12_v0.pth")
@@ -128,3 +144,10 @@ def test_300m(tmp_path, tokens):
     where = torch.tensor(kept)
     assert relative_l2(np.asarray(ours.embedding)[kept], theirs.embeddings[where]) <= TOLERANCE
     assert relative_l2(np.asarray(ours.logits)[kept], theirs.sequence_logits[where]) <= TOLERANCE
+    # Back again, through the door that its users take: where they work on a copy of the release.
+    export(tmp_path / "ours", "legacy", tmp_path / "release")
+    monkeypatch.setenv("INFRA_PROVIDER", "local")
+    monkeypatch.chdir(tmp_path / "release")
+    loaded = esmc.ESMC.from_pretrained("esmc_300m", device=torch.device("cpu"))
+    again = run_original(loaded, tokens)
+    assert torch.equal(again.sequence_logits, theirs.sequence_logits)

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from eqxesm.checkpoint import tensors
+from eqxesm.checkpoint.atomic import whole_folder
 from eqxesm.checkpoint.schema import CONFIG, SCHEMA_VERSION
 from eqxesm.errors import InputError
 
@@ -92,28 +91,12 @@ def write(
         "library_version": version("eqxesm"),
         **sections,
     }
-    try:
+    with whole_folder(folder) as partial:
         _refuse_strangers(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror}): choose another"
-        ) from error
-    try:
         tensors.write_folder(partial, specs, parts, shard_bytes)
         (partial / CONFIG).write_text(json.dumps(config, indent=2, default=_plain) + "\n")
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
-        partial.chmod(0o755)
-        _put_in_place(partial, folder)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: writing failed ({error.strerror}) and changed nothing: "
-            "make room or choose another"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _plain(value: object) -> dict[str, Any]:
@@ -123,9 +106,7 @@ def _plain(value: object) -> dict[str, Any]:
 
 
 def _refuse_strangers(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file: choose another name for the folder")
-    if not folder.exists():
+    if not folder.is_dir():
         return
     ours = {CONFIG, CARD, METRICS, tensors.WEIGHTS, tensors.INDEX}
     items = sorted(folder.iterdir())
@@ -146,23 +127,6 @@ def _refuse_strangers(folder: Path) -> None:
         raise InputError(
             f"{folder}: holds {items[0].name} but no checkpoint of eqxesm: choose another folder"
         )
-
-
-def _put_in_place(partial: Path, folder: Path) -> None:
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    earlier = old / folder.name
-    try:
-        folder.rename(earlier)
-        partial.rename(folder)
-    except OSError:
-        if os.path.lexists(earlier):
-            earlier.rename(folder)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_leaves(folder: Path, skeleton: PyTree) -> PyTree:

@@ -47,8 +47,26 @@ def read_sections(folder: Path, required: Iterable[str]) -> dict[str, Any]:
         The sections by name.
 
     Raises:
-        InputError: the file is missing or no JSON object, of a schema that this version does not
-            know, or has missing or unknown keys, all of them named.
+        InputError: what `read_config` raises, or keys are missing or unknown, all of them named.
+    """
+    config = read_config(folder)
+    required = set(required)
+    complain(folder / CONFIG, set(config) - required, required - set(config))
+    return config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read `config.json`, whatever its sections are.
+
+    Args:
+        folder: a checkpoint.
+
+    Returns:
+        The sections by name, without the versions.
+
+    Raises:
+        InputError: the file is missing or no JSON object, or of a schema that this version does
+            not know.
     """
     path = folder / CONFIG
     try:
@@ -67,9 +85,8 @@ def read_sections(folder: Path, required: Iterable[str]) -> dict[str, Any]:
             f"{path}: schema_version {schema!r} is not {SCHEMA_VERSION}, the one that eqxesm "
             f"{version('eqxesm')} reads: use the eqxesm that wrote it or a later one"
         )
-    required = set(required)
-    complain(path, set(config) - required - {"library_version"}, required - set(config))
-    return {name: config[name] for name in required}
+    config.pop("library_version", None)
+    return config
 
 
 def complain(where: object, unknown: Iterable[str], missing: Iterable[str]) -> None:

@@ -212,7 +212,8 @@ def _write_file(
     """
     # Tensors whose size keeps the next one aligned come first.
     ordered = sorted(specs, key=lambda name: specs[name].nbytes % ALIGNMENT != 0)
-    header: dict[str, dict] = {"__metadata__": {"format": "np"}}
+    # transformers opens no file without this mark.
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in ordered:
         spec = specs[name]

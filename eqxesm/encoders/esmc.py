@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from equinox.nn import LayerNorm
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from eqxesm.alphabet import VOCAB_SIZE, AnyArray
+from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD_RESIDUES, VOCAB_SIZE, AnyArray
 from eqxesm.checkpoint.card import render_card
 from eqxesm.checkpoint.format import CARD, load_leaves, save
 from eqxesm.checkpoint.hub import fetch
@@ -23,9 +23,10 @@ from eqxesm.checkpoint.schema import (
     parse_type,
     read_sections,
 )
-from eqxesm.encoders.base import AbstractEncoder, Inputs, padding_mask
+from eqxesm.encoders.base import AbstractEncoder, Inputs, padding_mask, residue_mask
 from eqxesm.encoders.config import ESMCConfig
 from eqxesm.encoders.layers import NORM_EPS, Block, LMHead, rotary_angles
+from eqxesm.encoders.stack import scan_blocks
 
 SECTIONS = ("encoder", "provenance")
 """What `config.json` of an encoder says beside the versions."""
@@ -203,33 +204,82 @@ class ESMC(AbstractEncoder):
         sequence_id = jnp.asarray(sequence_id)
         mask = sequence_id[:, None] == sequence_id[None, :]
         angles = rotary_angles(inputs.shape[0], self.config.d_head)
-        arrays, structure = eqx.partition(self.blocks, eqx.is_array)
+        return scan_blocks(self.blocks, self._embed(inputs), angles, mask, chosen, remat)
 
-        def block(
-            arrays: Block, x: Float[Array, "length d_model"]
-        ) -> Float[Array, "length d_model"]:
-            return eqx.combine(arrays, structure)(x, angles, mask)
+    def pseudo_log_likelihood(
+        self,
+        tokens: Int[AnyArray, " length"],
+        sequence_id: Int[AnyArray, " length"] | None = None,
+        *,
+        one_pass: bool = False,
+        batch_size: int = 16,
+    ) -> Float[Array, ""]:
+        """Score how likely one protein is, residue by residue given all the others.
 
-        run = jax.checkpoint(block) if remat else block
+        Each residue is masked in turn, and the logarithms of the probabilities that the model
+        gives to what stood there are added up (Salazar et al. 2020, arXiv:1910.14659). That takes
+        a pass per residue; the approximation reads all of them off one pass without masks, and
+        overrates a protein, since the model sees what it is asked for.
 
-        def step(carry, layer):
-            x, kept = carry
-            arrays, slot = layer
-            x = run(arrays, x)
-            return (x, kept.at[slot].set(x)), None
+        Args:
+            tokens: one protein `[length]`.
+            sequence_id: chain of each position, -1 at padding; see `__call__`.
+            one_pass: take the approximation.
+            batch_size: residues that are masked at once, each in a copy of its own.
 
-        # The extra row takes what nobody chose.
-        nowhere = len(chosen)
-        x = self._embed(inputs)
-        kept = jnp.zeros((nowhere + 1, *x.shape), x.dtype)
-        if 0 in chosen:
-            kept = kept.at[chosen.index(0)].set(x)
-        slots = [
-            chosen.index(layer) if layer in chosen and layer < self.config.layers else nowhere
-            for layer in range(1, self.config.layers + 1)
-        ]
-        (x, kept), _ = jax.lax.scan(step, (x, kept), (arrays, jnp.array(slots, jnp.int32)))
-        return x, kept[:nowhere]
+        Returns:
+            The sum over residues, in nats, float32; `exp(-sum / residues)` is the
+            pseudo-perplexity.
+
+        Raises:
+            ValueError: the encoder has no LM head.
+        """
+        tokens = jnp.asarray(tokens)
+
+        def log_probabilities(tokens: Int[Array, " length"]) -> Float[Array, "length vocab"]:
+            return jax.nn.log_softmax(self._logits(tokens, sequence_id).astype(jnp.float32))
+
+        def masked(position: Int[Array, ""]) -> Float[Array, ""]:
+            hidden = tokens.at[position].set(MASK)
+            return log_probabilities(hidden)[position, tokens[position]]
+
+        positions = jnp.arange(len(tokens))
+        if one_pass:
+            scores = log_probabilities(tokens)[positions, tokens]
+        else:
+            scores = jax.lax.map(masked, positions, batch_size=batch_size)
+        letters = residue_mask(tokens) & (tokens != MASK)
+        return jnp.where(letters, scores, 0).sum()
+
+    def fill(
+        self,
+        tokens: Int[AnyArray, " length"],
+        sequence_id: Int[AnyArray, " length"] | None = None,
+    ) -> Int[Array, " length"]:
+        """Put the likeliest standard residue in the place of every mask, all in one pass.
+
+        Args:
+            tokens: one protein `[length]`, with `<mask>` where something shall be filled in.
+            sequence_id: chain of each position, -1 at padding; see `__call__`.
+
+        Returns:
+            The tokens without masks `[length]`.
+
+        Raises:
+            ValueError: the encoder has no LM head.
+        """
+        tokens = jnp.asarray(tokens)
+        standard = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
+        likeliest = self._logits(tokens, sequence_id)[:, standard].argmax(axis=-1) + FIRST_RESIDUE
+        return jnp.where(tokens == MASK, likeliest.astype(tokens.dtype), tokens)
+
+    def _logits(
+        self, tokens: Int[Array, " length"], sequence_id: Int[AnyArray, " length"] | None
+    ) -> Float[Array, "length vocab"]:
+        logits = self(tokens, sequence_id).logits
+        if logits is None:
+            raise ValueError("the encoder has no LM head: port a checkpoint that has one")
+        return logits
 
     def _embed(self, inputs: Inputs) -> Float[Array, "length d_model"]:
         if jnp.issubdtype(inputs.dtype, jnp.integer):
