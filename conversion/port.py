@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from conversion.layouts import Layout, check, check_size, infer_config, recognise
-from conversion.names import TABLE
+from conversion.names import TABLE, Row
 from conversion.sources import RELEASES, Source, open_source
 from eqxesm.checkpoint.card import render_card
 from eqxesm.checkpoint.format import CARD, named_leaves, write
@@ -64,13 +64,8 @@ def port(
         InputError: the source is not exactly an ESM-C of that size, or the folder cannot be
             written; then nothing is.
     """
-    layout = recognise(source.tensors, source.name)
-    shapes = {name: tensor.spec.shape for name, tensor in source.tensors.items()}
-    config = infer_config(layout, shapes, source.name)
-    if size is not None:
-        check_size(size, config, source.name)
+    layout, config = understand(size, source)
     wanted = skeleton(config)
-    check(layout, config, shapes, wanted, source.name)
     stored = next(iter(source.tensors.values())).spec.dtype
     dtype = dtype or stored
     if dtype not in DTYPES.values():
@@ -78,13 +73,8 @@ def port(
     table = {row.ours: row for row in TABLE}
 
     def parts(name: str) -> Iterator[np.ndarray]:
-        row = table[name]
-        part = row.part(layout.name)
         for layer in range(config.layers if name.startswith("blocks.") else 1):
-            tensor = source.tensors[layout.tensor(row, layer)]
-            height = tensor.spec.shape[0] // part.of
-            block = tensor.read(part.index * height, (part.index + 1) * height)
-            yield block.astype(dtype, copy=False)
+            yield read_leaf(source, layout, table[name], layer).astype(dtype, copy=False)
 
     provenance = Provenance(source.name, source.revision, source.hashes(), source.license)
     sections = describe_encoder(config, provenance)
@@ -92,6 +82,46 @@ def port(
     write(folder, specs, parts, sections, {CARD: render_card(sections)})
     parameters = sum(int(np.prod(shape)) for shape in wanted.values())
     return Port(source, layout, config, provenance, len(specs), parameters)
+
+
+def understand(size: str | None, source: Source) -> tuple[Layout, ESMCConfig]:
+    """Tell the layout and the architecture of a published checkpoint, and that all of it is there.
+
+    Args:
+        size: the size that it must have, or None for any.
+        source: the checkpoint.
+
+    Returns:
+        Its layout and its architecture.
+
+    Raises:
+        InputError: it is not exactly an ESM-C of that size.
+    """
+    layout = recognise(source.tensors, source.name)
+    shapes = {name: tensor.spec.shape for name, tensor in source.tensors.items()}
+    config = infer_config(layout, shapes, source.name)
+    if size is not None:
+        check_size(size, config, source.name)
+    check(layout, config, shapes, skeleton(config), source.name)
+    return layout, config
+
+
+def read_leaf(source: Source, layout: Layout, row: Row, layer: int) -> np.ndarray:
+    """Read one layer of one of our leaves from a published checkpoint.
+
+    Args:
+        source: the checkpoint.
+        layout: its layout.
+        row: the leaf.
+        layer: number of the block; without effect for leaves outside the blocks.
+
+    Returns:
+        The array, in the precision of the source.
+    """
+    part = row.part(layout.name)
+    tensor = source.tensors[layout.tensor(row, layer)]
+    height = tensor.spec.shape[0] // part.of
+    return tensor.read(part.index * height, (part.index + 1) * height)
 
 
 def skeleton(config: ESMCConfig) -> dict[str, tuple[int, ...]]:

@@ -163,12 +163,25 @@ def load_leaves(folder: Path, skeleton: PyTree) -> PyTree:
             f"{folder}: the weights do not fit {CONFIG}: {'; '.join(problems)}: "
             "they belong to another model"
         )
-    leaves, structure = jax.tree_util.tree_flatten_with_path(skeleton)
-    names = iter(wanted)
-    filled = [
-        jax.device_put(stored[next(names)].view())
-        if isinstance(leaf, jax.ShapeDtypeStruct) or eqx.is_array(leaf)
-        else leaf
-        for _, leaf in leaves
-    ]
-    return jax.tree_util.tree_unflatten(structure, filled)
+    return fill(skeleton, {name: jax.device_put(stored[name].view()) for name in wanted})
+
+
+def fill(skeleton: PyTree, leaves: Mapping[str, jax.Array]) -> PyTree:
+    """Put arrays in their places; the inverse of `named_leaves`.
+
+    Args:
+        skeleton: what `eqx.filter_eval_shape` gives for the model.
+        leaves: an array for every dotted name.
+
+    Returns:
+        The model.
+    """
+    names = iter(named_leaves(skeleton))
+    return jax.tree.map(
+        lambda leaf: (
+            leaves[next(names)]
+            if isinstance(leaf, jax.ShapeDtypeStruct) or eqx.is_array(leaf)
+            else leaf
+        ),
+        skeleton,
+    )

@@ -1,0 +1,433 @@
+"""Hold the port against a torch original: `python -m conversion.parity esmc_300m`."""
+
+import argparse
+import os
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+# Both frameworks share one GPU: JAX must not take all of it before torch has had its part.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jaxtyping import Array, Bool, Float, Int
+
+from conversion.dlpack import to_jax
+from conversion.export import plan
+from conversion.layouts import Layout
+from conversion.names import TABLE
+from conversion.originals import Original, Rungs, installed
+from conversion.panel import PROTEINS, Case, cases
+from conversion.port import read_leaf, understand
+from conversion.report import describe_machine, format_report, save_report
+from conversion.sources import RELEASES, Source, open_source
+from eqxesm.alphabet import MASK, Tokenizer
+from eqxesm.checkpoint.format import fill
+from eqxesm.encoders import ESMC, PRESETS, ESMCConfig
+from eqxesm.errors import InputError
+
+FLOAT32_TOLERANCE = 1e-5
+"""Relative L2 distance of any rung from the float32 original."""
+
+BFLOAT16_TOLERANCE = 3e-2
+"""The same from the bfloat16 original."""
+
+BFLOAT16_EXCESS = 1.2
+"""How many times further from the float32 truth ours may be than the bfloat16 original is."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far ours is from theirs.
+
+    Attributes:
+        relative_l2: norm of the difference over the norm of theirs.
+        p999: the 99.9th percentile of the absolute difference.
+        maximum: its maximum.
+        cosine: of the angle between both.
+    """
+
+    relative_l2: float
+    p999: float
+    maximum: float
+    cosine: float
+
+
+def distance(ours: Float[np.ndarray, "n _"], theirs: Float[np.ndarray, "n _"]) -> Distance:
+    """Measure the distance between two sets of vectors, in float64.
+
+    Args:
+        ours: what we computed `[n features]`.
+        theirs: what the original did.
+
+    Returns:
+        The distance.
+    """
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    difference = np.abs(ours - theirs)
+    norms = np.linalg.norm(ours) * np.linalg.norm(theirs)
+    return Distance(
+        float(np.linalg.norm(difference) / np.linalg.norm(theirs)),
+        float(np.percentile(difference, 99.9)),
+        float(difference.max()),
+        float((ours * theirs).sum() / norms),
+    )
+
+
+def bridge(original: Original, config: ESMCConfig) -> tuple[ESMC, int]:
+    """Port an original through dlpack, on the device that it is on.
+
+    Args:
+        original: with its weights.
+        config: its architecture.
+
+    Returns:
+        Our encoder, and how many tensors crossed; each of them shared its memory, or this fails.
+
+    Raises:
+        InputError: a tensor could not cross without a copy.
+    """
+    shared = {name: to_jax(tensor) for name, tensor in original.module.state_dict().items()}
+    layout = Layout(original.layout)
+
+    def leaf(ours: str) -> Array:
+        row = next(row for row in TABLE if row.ours == ours)
+        part = row.part(layout.name)
+        rows = []
+        for layer in range(config.layers if ours.startswith("blocks.") else 1):
+            whole = shared[layout.tensor(row, layer)]
+            height = whole.shape[0] // part.of
+            rows.append(whole[part.index * height : (part.index + 1) * height])
+        return jnp.stack(rows) if ours.startswith("blocks.") else rows[0]
+
+    skeleton = eqx.filter_eval_shape(lambda: ESMC(config, key=jax.random.key(0)))
+    return fill(skeleton, {row.ours: leaf(row.ours) for row in TABLE}), len(shared)
+
+
+@eqx.filter_jit
+def climb(
+    encoder: ESMC, tokens: Int[Array, "batch length"], sequence_id: Int[Array, "batch length"]
+) -> dict[str, Float[Array, "batch length _"]]:
+    """Climb the ladder with ours; the counterpart of `Original.run`.
+
+    Args:
+        encoder: ours.
+        tokens: a padded batch.
+        sequence_id: chain of each position, -1 at padding.
+
+    Returns:
+        Every block's output, the embedding after the final norm, and the logits.
+    """
+    layers, lm_head = encoder.config.layers, encoder.lm_head
+    if lm_head is None:
+        raise ValueError("parity wants an encoder with its LM head")
+
+    def run(
+        tokens: Int[Array, " length"], sequence_id: Int[Array, " length"]
+    ) -> dict[str, Float[Array, "length _"]]:
+        last, kept = encoder.run_blocks(tokens, sequence_id, tuple(range(layers)), False)
+        embedding = jax.vmap(encoder.norm)(last)
+        rungs = {f"block {number}": kept[number] for number in range(layers)}
+        return rungs | {
+            f"block {layers}": last,
+            "embedding": embedding,
+            "logits": jax.vmap(lm_head)(embedding),
+        }
+
+    return jax.vmap(run)(tokens, sequence_id)
+
+
+def run_ours(encoder: ESMC, case: Case) -> Rungs:
+    """Run a case and bring what comes out to float32 on the CPU.
+
+    Args:
+        encoder: ours.
+        case: the proteins.
+
+    Returns:
+        Rungs by name.
+    """
+    rungs = climb(encoder, jnp.asarray(case.tokens), jnp.asarray(case.sequence_id))
+    return {name: np.asarray(rung.astype(jnp.float32)) for name, rung in rungs.items()}
+
+
+def compare(
+    ours: Rungs, theirs: Rungs, truth: Rungs, kept: Bool[np.ndarray, "batch length"]
+) -> dict[str, dict[str, float]]:
+    """Compare rung by rung, residues only.
+
+    Args:
+        ours: what we computed.
+        theirs: what the original did, in the same precision.
+        truth: what the original did in float32.
+        kept: True where there is no padding.
+
+    Returns:
+        For each rung the fields of `Distance` and both sides' distance to the truth.
+    """
+    return {
+        name: {
+            **asdict(distance(ours[name][kept], theirs[name][kept])),
+            "ours_to_truth": distance(ours[name][kept], truth[name][kept]).relative_l2,
+            "theirs_to_truth": distance(theirs[name][kept], truth[name][kept]).relative_l2,
+        }
+        for name in theirs
+    }
+
+
+def failures(rungs: dict[str, dict[str, float]], dtype: str) -> list[str]:
+    """Name what is over tolerance.
+
+    Args:
+        rungs: what `compare` gave.
+        dtype: precision of the run.
+
+    Returns:
+        A line for each rung that fails.
+    """
+    tolerance = FLOAT32_TOLERANCE if dtype == "float32" else BFLOAT16_TOLERANCE
+    lines = []
+    for name, found in rungs.items():
+        # Written so that a distance which is no number fails.
+        if not found["relative_l2"] <= tolerance:
+            lines.append(f"{name}: relative L2 {found['relative_l2']:.1e} is over {tolerance:.0e}")
+        bound = BFLOAT16_EXCESS * found["theirs_to_truth"]
+        if dtype != "float32" and not found["ours_to_truth"] <= bound:
+            lines.append(
+                f"{name}: {found['ours_to_truth']:.1e} from the float32 truth, "
+                f"over {BFLOAT16_EXCESS} times the original's {found['theirs_to_truth']:.1e}"
+            )
+    return lines
+
+
+def pseudo_perplexities(encoder: ESMC, original: Original) -> dict[str, float]:
+    """Compute the masked pseudo-perplexity of one protein on both sides.
+
+    Args:
+        encoder: ours.
+        original: theirs.
+
+    Returns:
+        Ours and theirs, exact and by the one-pass approximation.
+    """
+    tokens = Tokenizer().encode(PROTEINS["BPTI"])
+    residues = np.arange(1, len(tokens) - 1)
+    masked = np.tile(tokens, (len(residues), 1))
+    masked[np.arange(len(residues)), residues] = MASK
+
+    def log_probabilities(batch: Int[np.ndarray, "batch length"]) -> np.ndarray:
+        logits = original.run(batch, np.zeros_like(batch))["logits"].astype(np.float64)
+        return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+    theirs = log_probabilities(masked)[np.arange(len(residues)), residues, tokens[residues]]
+    one_pass = log_probabilities(tokens[None])[0, residues, tokens[residues]]
+    exact = eqx.filter_jit(lambda e, t: e.pseudo_log_likelihood(t, batch_size=64))
+    ours = exact(encoder, jnp.asarray(tokens))
+    ours_one_pass = encoder.pseudo_log_likelihood(tokens, one_pass=True)
+    count = len(residues)
+    return {
+        "ours": float(np.exp(-float(ours) / count)),
+        "theirs": float(np.exp(-theirs.mean())),
+        "ours_one_pass": float(np.exp(-float(ours_one_pass) / count)),
+        "theirs_one_pass": float(np.exp(-one_pass.mean())),
+    }
+
+
+def check_parity(original: Original, config: ESMCConfig, dtype: str) -> dict[str, Any]:
+    """Run every case on both sides.
+
+    Args:
+        original: with float32 weights, on the device to run on.
+        config: its architecture.
+        dtype: precision to compare in, `float32` or `bfloat16`.
+
+    Returns:
+        What the report is made of.
+    """
+    panel = cases()
+    with torch.no_grad():
+        truths = [original.run(case.tokens, case.sequence_id) for case in panel]
+    if dtype == "bfloat16":
+        original.module.to(torch.bfloat16)
+    encoder, crossed = bridge(original, config)
+    results, over = [], []
+    for case, truth in zip(panel, truths, strict=True):
+        theirs = original.run(case.tokens, case.sequence_id) if dtype == "bfloat16" else truth
+        ours = run_ours(encoder, case)
+        kept = case.sequence_id >= 0
+        rungs = compare(ours, theirs, truth, kept)
+        agreement = ours["logits"][kept].argmax(-1) == theirs["logits"][kept].argmax(-1)
+        over += [f"{case.name}, {line}" for line in failures(rungs, dtype)]
+        results.append(
+            {
+                "name": case.name,
+                "proteins": len(case.tokens),
+                "tokens": int(kept.sum()),
+                "argmax_agreement": float(agreement.mean()),
+                "rungs": rungs,
+            }
+        )
+    return {
+        "bridge": {"tensors": crossed, "shared": crossed},
+        "cases": results,
+        "pseudo_perplexity": pseudo_perplexities(encoder, original),
+        "failures": over,
+    }
+
+
+def state_from(source: Source, layout: str, size: str) -> dict[str, torch.Tensor]:
+    """Spell a published checkpoint in the layout of an original.
+
+    Args:
+        source: the checkpoint, in any layout.
+        layout: the original's.
+        size: what it must be.
+
+    Returns:
+        float32 tensors by their names in that layout.
+
+    Raises:
+        InputError: the source is not exactly an ESM-C of that size with an LM head.
+    """
+    found, config = understand(size, source)
+    if not config.lm_head:
+        raise InputError(f"{source.name}: has no LM head, and parity wants one: name a whole ESM-C")
+    return {
+        name: torch.from_numpy(
+            np.concatenate(
+                [read_leaf(source, found, piece.row, piece.layer or 0) for piece in pieces]
+            ).astype(np.float32)
+        )
+        for name, pieces in plan(Layout(layout), config).items()
+    }
+
+
+def precision(dtype: str) -> AbstractContextManager:
+    """Set both frameworks to full float32, or leave bfloat16 as its users run it.
+
+    Args:
+        dtype: precision of the run.
+
+    Returns:
+        A context for the run.
+    """
+    if dtype == "float32":
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    return jax.default_matmul_precision("highest" if dtype == "float32" else "default")
+
+
+def pick_device(name: str) -> tuple[jax.Device, str]:
+    """Find a device that both frameworks see.
+
+    Args:
+        name: `cpu` or `gpu`.
+
+    Returns:
+        JAX's device, and torch's name for it.
+
+    Raises:
+        InputError: one of them sees no GPU.
+    """
+    if name == "cpu":
+        return jax.devices("cpu")[0], "cpu"
+    if not torch.cuda.is_available():
+        raise InputError("no GPU that torch sees: run with --device cpu")
+    try:
+        return jax.devices("gpu")[0], "cuda:0"
+    except RuntimeError as error:
+        raise InputError(
+            "no GPU that JAX sees: pip install 'jax[cuda13]', or --device cpu"
+        ) from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words after the program's name; those of the process by default.
+
+    Returns:
+        The exit status: 0, 1 if the port is out of tolerance, 2 after an error.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        report = _run(options)
+        if options.out:
+            save_report(report, options.out)
+    except InputError as error:
+        print(f"conversion.parity: error: {error}", file=sys.stderr)
+        return 2
+    print(format_report(report))
+    return 1 if report["failures"] else 0
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    device, torch_device = pick_device(options.device)
+    kind = installed()
+    config = PRESETS[options.size]
+    with jax.default_device(device), precision(options.dtype):
+        _say(f"building {options.size} in torch")
+        original = kind(config)
+        if options.random_weights:
+            original.randomise(seed=0)
+            weights = "random, seed 0, every tensor perturbed"
+            hashes: tuple[str, ...] = ()
+        else:
+            source = open_source(options.size, options.source)
+            original.fill(state_from(source, original.layout, options.size))
+            weights, hashes = source.name, source.hashes()
+        original.module.to(torch_device)
+        _say(f"running both in {options.dtype} on {options.device}")
+        result = check_parity(original, config, options.dtype)
+    return {
+        "size": options.size,
+        "weights": weights,
+        "sha256": list(hashes),
+        "original": original.name,
+        "dtype": options.dtype,
+        "tolerance": FLOAT32_TOLERANCE if options.dtype == "float32" else BFLOAT16_TOLERANCE,
+        **describe_machine(options.device),
+        **result,
+    }
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m conversion.parity",
+        description="Port an ESM-C through dlpack and compare it layer by layer with the torch"
+        " original it came from. Exit status 0: within tolerance; 1: over it; 2: an error.",
+        epilog="Example: python -m conversion.parity esmc_300m --random-weights --out report",
+    )
+    parser.add_argument("size", choices=list(PRESETS))
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--source",
+        metavar="PATH|REPO[@REVISION]",
+        help=f"as for conversion.port (default: {RELEASES['esmc_300m'].repository} and its like)",
+    )
+    weights.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="download nothing: the original at full size with random weights",
+    )
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write the report as JSON and a plot"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
