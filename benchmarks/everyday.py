@@ -1,11 +1,12 @@
 """What a user waits for: import, prediction of 1,000 proteins, the port of a 300M checkpoint.
 
-    python benchmarks/everyday.py
+    python benchmarks/everyday.py --out benchmarks/results/everyday.json
 
-writes `benchmarks/results/everyday.json`. The checkpoint has the size and layout of transformers'
+The checkpoint has the size and layout of transformers'
 `EsmcForMaskedLM` at 300M, and random weights; it takes 2.7 GB of temporary disk.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -24,7 +25,6 @@ from eqxesm.alphabet import STANDARD_RESIDUES
 from eqxesm.checkpoint.tensors import Spec, write_folder
 from eqxesm.encoders import PRESETS
 
-RESULT = Path(__file__).parent / "results" / "everyday.json"
 SIZE = "esmc_300m"
 REPEATS = 3
 
@@ -79,6 +79,9 @@ def write_checkpoint(folder: Path) -> int:
 
 def main() -> None:
     """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    options = parser.parse_args()
     python = sys.executable
     base = measure(python, "-c", "import jax, equinox")
     ours = measure(python, "-c", "import eqxesm")
@@ -102,8 +105,10 @@ def main() -> None:
         "versions": {name: version(name) for name in ("eqxesm", "jax", "equinox", "numpy")},
         "date": time.strftime("%Y-%m-%d"),
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n")
 
 
 def cores() -> int:

@@ -200,7 +200,7 @@ def _write_pth(
     except ImportError as error:
         raise InputError(
             "the legacy layout is a .pth file, which takes torch to write: "
-            "pip install 'eqxesm[convert]'"
+            "install eqxesm with its extra 'convert'"
         ) from error
 
     def tensor(name: str) -> "torch.Tensor":

@@ -63,7 +63,7 @@ class Original(ABC):
         Args:
             state: tensors by their names in this original's layout.
         """
-        self.module.load_state_dict(state, strict=True, assign=True)
+        self.module.load_state_dict(state, strict=True)
 
     def run(
         self, tokens: Int[np.ndarray, "batch length"], sequence_id: Int[np.ndarray, "batch length"]
@@ -176,6 +176,6 @@ def installed() -> type[Original]:
     if find_spec("esm"):
         return Esm
     raise InputError(
-        "no torch original is installed: pip install 'eqxesm[convert]' (transformers) "
-        "or 'eqxesm[esm]' (PyPI's esm)"
+        "no torch original is installed: install eqxesm with its extra 'convert' (transformers) "
+        "or 'esm' (PyPI's esm)"
     )

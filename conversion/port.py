@@ -16,6 +16,7 @@ from conversion.names import TABLE, Row
 from conversion.sources import RELEASES, Source, open_source
 from eqxesm.checkpoint.card import render_card
 from eqxesm.checkpoint.format import CARD, named_leaves, write
+from eqxesm.checkpoint.hub import push
 from eqxesm.checkpoint.schema import Provenance
 from eqxesm.checkpoint.tensors import Spec
 from eqxesm.encoders import ESMC, PRESETS, ESMCConfig
@@ -74,7 +75,16 @@ def port(
 
     def parts(name: str) -> Iterator[np.ndarray]:
         for layer in range(config.layers if name.startswith("blocks.") else 1):
-            yield read_leaf(source, layout, table[name], layer).astype(dtype, copy=False)
+            block = read_leaf(source, layout, table[name], layer)
+            # An overflow is told below, by its name.
+            with np.errstate(over="ignore"):
+                block = block.astype(dtype, copy=False)
+            if not np.isfinite(block).all():
+                raise InputError(
+                    f"{source.name}: {layout.tensor(table[name], layer)} holds NaN or infinity "
+                    f"as {dtype}: the file is damaged, or {dtype} is too narrow for it"
+                )
+            yield block
 
     provenance = Provenance(source.name, source.revision, source.hashes(), source.license)
     sections = describe_encoder(config, provenance)
@@ -165,15 +175,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--dtype", choices=list(DTYPES), help="precision to write (default: the source's own)"
     )
+    parser.add_argument(
+        "--push", metavar="REPO", help="upload what was written to a Hub repository (owner/name)"
+    )
     options = parser.parse_args(arguments)
     folder = Path(options.out or options.size)
     try:
         source = open_source(options.size, options.source)
         report = port(options.size, source, folder, DTYPES.get(options.dtype))
+        if options.push:
+            push(folder, options.push, f"Port of {report.source.name} to eqxesm")
     except InputError as error:
         print(f"conversion.port: error: {error}", file=sys.stderr)
         return 2
     print(describe(report, folder))
+    if options.push:
+        print(f"pushed  https://huggingface.co/{options.push}")
     return 0
 
 

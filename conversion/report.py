@@ -118,7 +118,9 @@ def save_report(report: dict[str, Any], folder: Path) -> None:
         (folder / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
         _plot(report, folder / f"{stem}.png")
     except ImportError as error:
-        raise InputError("the plot takes matplotlib: pip install 'eqxesm[convert]'") from error
+        raise InputError(
+            "the plot takes matplotlib: install eqxesm with its extra 'convert'"
+        ) from error
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}): choose another"
@@ -132,23 +134,27 @@ def _plot(report: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 4.8), layout="constrained")
+    names = list(report["cases"][0]["rungs"])
+    blocks = len(names) - 2
+    # The last two stand apart, since they are no blocks.
+    places = [*range(blocks), blocks + 1, blocks + 3]
     for case in report["cases"]:
-        names = list(case["rungs"])
-        axes.plot(
-            range(len(names)),
-            # A rung that is equal to the bit has no place on a logarithmic axis.
-            [case["rungs"][name]["relative_l2"] or float("nan") for name in names],
-            marker=".",
-            label=case["name"],
-        )
+        # A rung that is equal to the bit has no place on a logarithmic axis.
+        distances = [rung["relative_l2"] or float("nan") for rung in case["rungs"].values()]
+        (line,) = axes.plot(places[:blocks], distances[:blocks], marker=".", label=case["name"])
+        axes.plot(places[blocks:], distances[blocks:], ".", color=line.get_color())
     axes.axhline(report["tolerance"], color="black", linestyle="--", linewidth=1)
     axes.annotate(
         "tolerance", (0, report["tolerance"]), (0, 3), textcoords="offset points", fontsize=9
     )
     axes.set_yscale("log")
-    ticks = [*range(0, len(names) - 2, 5), len(names) - 2, len(names) - 1]
-    axes.set_xticks(ticks, [names[i].removeprefix("block ") for i in ticks], rotation=45)
-    axes.set_xlabel("output of block (0 is the embedded sequence), then final embedding and logits")
+    ticks = range(0, blocks, 5)
+    axes.set_xticks([*ticks, *places[blocks:]], [*map(str, ticks), "embedding", "logits"])
+    for label in axes.get_xticklabels()[-2:]:
+        label.set_rotation(90)
+    axes.set_xlabel(
+        "output of block (0 is the embedded sequence), then embedding after the final norm, logits"
+    )
     axes.set_ylabel("relative L2 distance")
     axes.set_title(
         f"{report['size']}, {report['dtype']}: eqxesm against {report['original']}\n"

@@ -101,6 +101,7 @@ def open_source(size: str, source: str | None) -> Source:
     if source is None:
         release = RELEASES[size]
         source, license_ = f"{release.repository}@{release.revision}", release.license
+    source = source.removeprefix("hf://")
     path = Path(source).expanduser()
     if path.exists():
         name, revision = source, None
@@ -166,7 +167,7 @@ def _open_pth(file: Path) -> dict[str, TorchTensor]:
         import torch
     except ImportError as error:
         raise InputError(
-            f"{file}: reading .pth needs torch: pip install 'eqxesm[convert]', "
+            f"{file}: reading .pth needs torch: install eqxesm with its extra 'convert', "
             "or name a safetensors file"
         ) from error
     try:

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   eqxesm predict proteins.fasta.gz -o out.csv        a file; .tsv, .jsonl and .parquet too
   cat proteins.fasta | eqxesm predict -              from standard input
   eqxesm predict proteins.csv --sequence-column seq --id-column name
-  eqxesm info                                        what the default model is and can do
+  eqxesm info                                        what the default model is
 """
 
 PREDICT = """Predict for every protein of a file the probability that it is soluble when it is
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sequence-column", metavar="NAME", default="sequence", help="of a CSV (default: sequence)"
     )
     predict.add_argument(
-        "--id-column", metavar="NAME", help="of a CSV (default: rows are numbered)"
+        "--id-column", metavar="NAME", help="of a CSV (default: id, or the number of the row)"
     )
     info = commands.add_parser("info", help="what a model is: parts, cleaning, calibration, origin")
     info.set_defaults(command=_info)
@@ -106,8 +106,9 @@ def _parser() -> argparse.ArgumentParser:
 def _predict(options: argparse.Namespace) -> None:
     # Imported late, so that --help and a mistyped option answer at once.
     from eqxesm.data.records import read_records
+    from eqxesm.data.tags import count
     from eqxesm.prediction import predict_records
-    from eqxesm.solubility import SolubilityModel
+    from eqxesm.solubility import DEFAULT, SolubilityModel
 
     if options.out:
         tables.check_path(options.out)
@@ -127,12 +128,25 @@ def _predict(options: argparse.Namespace) -> None:
     else:
         print(tables.format_text(rows))
     missing = sum(prediction.probability is None for prediction in predictions)
-    skipped = f", {missing} not: see their notes" if missing else ""
-    print(f"{len(rows) - missing} proteins predicted{skipped}", file=sys.stderr)
+    done = f"{count(len(rows) - missing, 'protein')} predicted"
+    skipped = f", {missing} not: see the notes" if missing else ""
+    print(f"{done}{skipped}{f': {options.out}' if options.out else ''}", file=sys.stderr)
+    if options.model == DEFAULT:
+        print(
+            "the default model is a weak baseline: sort many candidates by it, but do not decide "
+            "about one (eqxesm info)",
+            file=sys.stderr,
+        )
 
 
 def _info(options: argparse.Namespace) -> None:
-    from eqxesm.solubility import SolubilityModel, describe_model
+    from eqxesm.checkpoint.format import CARD
+    from eqxesm.solubility import SolubilityModel, describe_model, locate, read_record
 
-    model = SolubilityModel.from_pretrained(options.model, revision=options.revision)
-    print(tables.format_pairs({"model": options.model, **describe_model(model)}))
+    folder = locate(options.model, options.revision)
+    model = SolubilityModel.from_pretrained(folder)
+    record = read_record(folder)
+    pairs = {"model": options.model, **describe_model(model)}
+    pairs["record"] = record["summary"] if record else "how it was trained is not recorded"
+    print(tables.format_pairs(pairs))
+    print(f"\nIts card: {folder / CARD}")

@@ -7,6 +7,7 @@ import numpy as np
 
 from eqxesm.data.cleaning import Cleaned
 from eqxesm.data.records import Record
+from eqxesm.data.tags import count
 from eqxesm.errors import InputError
 from eqxesm.inference import map_proteins
 from eqxesm.solubility import SolubilityModel
@@ -75,7 +76,7 @@ def predict_records(
         notes.append(note)
     good = [result for result in cleaned if result is not None]
     if problems and (strict or not good):
-        others = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        others = f" (and {count(len(problems) - 1, 'more problem')})" if len(problems) > 1 else ""
         raise InputError(problems[0] + others)
     tokens = [model.tokenize(result) for result in good]
     probabilities = np.array(map_proteins(model.probability, tokens, progress=progress), np.float32)

@@ -26,6 +26,7 @@ from eqxesm.checkpoint.schema import (
     parse,
     parse_optional,
     parse_type,
+    read_config,
     read_sections,
 )
 from eqxesm.data.bucketing import TOKENS_PER_BATCH
@@ -71,16 +72,21 @@ class Limits:
 
     Args:
         max_residues: the longest protein that it was trained on, after cleaning.
+        min_residues: the shortest one.
 
     Raises:
-        ValueError: `max_residues` is below 1.
+        ValueError: `min_residues` is below 1 or above `max_residues`.
     """
 
     max_residues: int = 2046
+    min_residues: int = 1
 
     def __post_init__(self):
-        if self.max_residues < 1:
-            raise ValueError(f"max_residues is {self.max_residues}: it must be at least 1")
+        if not 1 <= self.min_residues <= self.max_residues:
+            raise ValueError(
+                f"min_residues is {self.min_residues}: it must be at least 1 and at most "
+                f"max_residues, {self.max_residues}"
+            )
 
 
 class SolubilityModel(eqx.Module):
@@ -148,12 +154,15 @@ class SolubilityModel(eqx.Module):
                 protein the model was trained on.
         """
         cleaned = self.cleaning.clean(sequence)
-        length, longest = len(cleaned.sequence), self.limits.max_residues
-        if length > longest:
+        length, limits = len(cleaned.sequence), self.limits
+        if length > limits.max_residues:
             raise InputError(
-                f"{length} residues are more than the {longest} of the longest protein the model "
-                "was trained on: predict its domains"
+                f"{length} residues are more than the {limits.max_residues} of the longest protein "
+                "the model was trained on: predict its domains"
             )
+        if length < limits.min_residues:
+            note = f"shorter than any protein the model was trained on ({limits.min_residues})"
+            return Cleaned(cleaned.sequence, (*cleaned.notes, note))
         return cleaned
 
     def predict(
@@ -176,8 +185,12 @@ class SolubilityModel(eqx.Module):
         Raises:
             InputError: a sequence cannot be predicted; the message says which and why.
         """
+        if isinstance(sequences, str):
+            raise InputError("one sequence came where a list belongs: write predict([sequence])")
         tokens = []
         for number, sequence in enumerate(sequences, 1):
+            if not isinstance(sequence, str):
+                raise InputError(f"sequence {number}: {sequence!r} is no text: leave it out")
             try:
                 tokens.append(self.tokenize(self.clean(sequence)))
             except InputError as error:
@@ -245,6 +258,11 @@ class SolubilityModel(eqx.Module):
         """
         folder = locate(source, revision)
         where = str(folder / CONFIG)
+        if "head" not in read_config(folder):
+            raise InputError(
+                f"{folder}: holds an encoder, not a solubility model: load it with "
+                "ESMC.from_pretrained and join it with a head"
+            )
         sections = read_sections(folder, SECTIONS)
         encoder, make_encoder = parse_type(ENCODERS, sections["encoder"], f"{where}: encoder")
         head, make_head = parse_type(HEADS, sections["head"], f"{where}: head")
@@ -265,6 +283,30 @@ class SolubilityModel(eqx.Module):
         return load_leaves(folder, skeleton)
 
 
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Read how a model was trained and evaluated.
+
+    Args:
+        folder: a checkpoint.
+
+    Returns:
+        What `save_pretrained` was given as its record, or None if nothing was recorded.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = folder / METRICS
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON: fetch or write it again") from error
+    if not isinstance(record, dict) or not isinstance(record.get("summary"), str):
+        raise InputError(f"{path}: has no summary: fetch or write it again")
+    return record
+
+
 def describe_model(model: SolubilityModel) -> dict[str, str]:
     """Say what a model is.
 
@@ -281,7 +323,10 @@ def describe_model(model: SolubilityModel) -> dict[str, str]:
 
     def fields(config: Any) -> str:
         values = dataclasses.asdict(config).items()
-        return ", ".join(f"{name} {value}" for name, value in values)
+        return ", ".join(
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in values
+        )
 
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))}
     origin = model.provenance or Provenance("not recorded")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,11 @@ def format_pairs(pairs: Mapping[str, str]) -> str:
     Returns:
         A line each.
     """
-    width = max(map(len, pairs))
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in pairs.items())
+    width = max(map(len, pairs)) + 2
+    return "\n".join(
+        textwrap.fill(value, 100, initial_indent=name.ljust(width), subsequent_indent=" " * width)
+        for name, value in pairs.items()
+    )
 
 
 def _first(rows: Sequence[Row], name: str) -> Any:

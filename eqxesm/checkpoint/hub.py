@@ -37,7 +37,10 @@ def fetch(
         # A name too long, a folder that may not be looked into, '~' of nobody.
         raise InputError(f"{source}: cannot be looked up ({error}): check the name") from error
     if not _REPOSITORY.fullmatch(str(source)):
-        raise InputError(f"{source}: no such folder, and no name of a Hub repository (owner/name)")
+        raise InputError(
+            f"{source}: no such folder, and no name of a Hub repository (owner/name); "
+            "an ESM-C encoder is made with python -m conversion.port"
+        )
     return _download(str(source), revision, patterns)
 
 
@@ -59,6 +62,43 @@ def _download(repository: str, revision: str | None, patterns: tuple[str, ...]) 
     except Exception as error:
         # Errors of the HTTP library come through too, and which one that is depends on the version.
         raise InputError(
-            f"{where}: no such folder here, and it could not be fetched from the Hub "
-            f"({type(error).__name__}): check the name and the network, or name a local folder"
+            f"{where}: no such folder here, and the Hub did not give it "
+            f"({type(error).__name__}): check the name and the network, or download it elsewhere "
+            "and name the folder"
+        ) from error
+
+
+def push(folder: str | os.PathLike, repository: str, message: str) -> None:
+    """Upload a checkpoint folder to the Hugging Face Hub, in one commit.
+
+    The login is that of the client: `hf auth login`, or the environment's `HF_TOKEN`.
+
+    Args:
+        folder: the checkpoint.
+        repository: where to, such as `someone/esmc-300m-jax`; made if it is not there.
+        message: of the commit.
+
+    Raises:
+        InputError: the repository's name is not one, the login is missing or lacks the rights, or
+            the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not _REPOSITORY.fullmatch(repository):
+        raise InputError(f"{repository}: no name of a Hub repository (owner/name)")
+    api = HfApi()
+    try:
+        api.create_repo(repository, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message=message)
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", "no status")
+        raise InputError(
+            f"{repository}: the Hub refused the upload (HTTP {status}): log in with "
+            f"'hf auth login' and check your rights; {folder} is whole and can be pushed again"
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"{repository}: the upload failed ({type(error).__name__}): check the network; "
+            f"{folder} is whole and can be pushed again"
         ) from error

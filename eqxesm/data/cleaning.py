@@ -7,6 +7,9 @@ from eqxesm.alphabet import RESIDUES
 from eqxesm.data.tags import count, strip_tags
 from eqxesm.errors import InputError
 
+NUCLEOTIDES = 30
+"""Letters from which on a sequence of A, C, G, T, U and N alone is taken for DNA or RNA."""
+
 
 @dataclass(frozen=True)
 class Cleaned:
@@ -58,6 +61,11 @@ def _spell(sequence: str) -> tuple[str, list[str]]:
     if not residues:
         raise InputError("empty sequence: give at least 1 residue, or leave the record out")
     notes = ["trailing * removed"] if "*" in sequence else []
+    if len(residues) >= NUCLEOTIDES and not set(residues) - set("ACGTUN"):
+        raise InputError(
+            f"only the letters {' '.join(sorted(set(residues)))}: this looks like DNA or RNA: "
+            "translate it first"
+        )
     if unknown := [letter for letter in residues if letter not in RESIDUES]:
         residues = re.sub(f"[^{RESIDUES}]", "X", residues)
         letters = ", ".join(sorted(set(unknown)))

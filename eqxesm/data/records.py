@@ -47,7 +47,8 @@ def read_records(
             a label, `-U`; a table's label column holds 0, 1 or nothing.
         sequence_column: a table's column of sequences.
         label_column: a table's column of labels.
-        id_column: a table's column of ids; the row's number, from 1, where it is None.
+        id_column: a table's column of ids; by default `id`, or the row's number where there is
+            none.
 
     Returns:
         The records, at least one.
@@ -151,6 +152,8 @@ def _table(
     _, header = next(rows, (0, []))
     if not header:
         return
+    if id_column is None and "id" in (field.strip() for field in header):
+        id_column = "id"
     at = {
         column: _column(name, header, column)
         for column in (sequence_column, label_column, id_column)
