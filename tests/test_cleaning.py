@@ -223,3 +223,14 @@ def test_no_tag_is_left_in_the_pool():
     # The constructs put the tag before a whole protein, so what is left begins at its start Met.
     starts = [c[0] for s, c in zip(tagged, cleaned, strict=True) if has_n_tag(s)]
     assert starts.count("M") > 0.8 * len(starts)
+
+
+@pytest.mark.parametrize("sequence", ["ACGT" * 8, "acgu" * 10, "ATGNNNCCC" * 5])
+def test_nucleic_acids_are_refused(sequence):
+    with pytest.raises(InputError, match="this looks like DNA or RNA: translate it first"):
+        Cleaning().clean(sequence)
+
+
+def test_short_or_mixed_sequences_are_proteins():
+    for sequence in ("ACGT" * 7, "ACGT" * 8 + "K"):
+        assert Cleaning().clean(sequence).sequence == sequence

@@ -116,7 +116,11 @@ def test_terminal(run, write, model):
 @pytest.mark.parametrize(("ending", "delimiter"), [("csv", ","), ("tsv", "\t")])
 def test_separated_file(ending, delimiter, run, write, model, tmp_path):
     name = f"out.{ending}"
-    assert run("predict", write("p.fasta"), "-o", name) == (0, "", "3 proteins predicted\n")
+    assert run("predict", write("p.fasta"), "-o", name) == (
+        0,
+        "",
+        f"3 proteins predicted: {name}\n",
+    )
     with open(tmp_path / name, newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
         rows = list(reader)
@@ -182,7 +186,7 @@ BAD_FILES = {
     "gaps": (b">a\nMK-V\n", "record 1 (a): position 3: gap '-'"),
     "empty sequence": (b">a\n", "record 1 (a): empty sequence"),
     "all too long": (b">a\n" + b"M" * 61, "61 residues are more than the 60"),
-    "several bad": (b">a\n1\n>b\n2\n", "(and 1 more problems)"),
+    "several bad": (b">a\n1\n>b\n2\n", "(and 1 more problem)"),
 }
 
 
@@ -234,7 +238,7 @@ def test_one_bad_record(bad, part, run, write, model, tmp_path):
     name = write("p.fasta", f">a\nMKVLL\n{bad}>c\nWWW\n")
     status, out, err = run("predict", name, "-o", "out.jsonl")
     assert (status, out) == (0, "")
-    assert err == "2 proteins predicted, 1 not: see their notes\n"
+    assert err == "2 proteins predicted, 1 not: see the notes\n"
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["a", "b", "c"]
     first, third = model.predict(["MKVLL", "WWW"]).tolist()

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -302,6 +303,7 @@ def test_safetensors_are_read_without_torch(states, tmp_path):
     file = write(states["split"], tmp_path / "x.safetensors")
     code = f"""
 import sys
+from pathlib import Path
 from conversion.port import port
 from conversion.sources import open_source
 port(None, open_source("{SIZE}", r"{file}"), r"{tmp_path / "ours"}")
@@ -309,3 +311,127 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number(states, tmp_path, capsys, monkeypatch, bad):
+    monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
+    name = "esmc.layers.2.mlp.up_proj.weight"
+    broken = states["split"][name].copy()
+    broken[5, 7] = bad
+    file = write({**states["split"], name: broken}, tmp_path / "x.safetensors")
+    error = refused(capsys, tmp_path / "ours", SIZE, "--source", file)
+    assert f"{name} holds NaN or infinity as float32" in error
+
+
+def test_a_weight_too_large_for_the_precision(states, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
+    name = "esmc.norm.weight"
+    large = states["split"][name].copy()
+    large[3] = np.finfo(np.float32).max
+    file = write({**states["split"], name: large}, tmp_path / "x.safetensors")
+    error = refused(capsys, tmp_path / "ours", SIZE, "--source", file, "--dtype", "bfloat16")
+    assert f"{name} holds NaN or infinity as bfloat16" in error
+
+
+def test_float16_wants_a_precision_named(states, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
+    half = {name: value.astype(np.float16) for name, value in states["split"].items()}
+    file = write(half, tmp_path / "x.safetensors")
+    error = refused(capsys, tmp_path / "ours", SIZE, "--source", file)
+    assert "is float16: name --dtype float32 or bfloat16" in error
+    name = "esmc.norm.weight"
+    with np.errstate(over="ignore"):
+        half[name] = (states["split"][name] * np.float32(1e6)).astype(np.float16)
+    write(half, file)
+    error = refused(capsys, tmp_path / "ours", SIZE, "--source", file, "--dtype", "float32")
+    assert f"{name} holds NaN or infinity" in error
+
+
+def shards(states, folder):
+    """A split checkpoint in two shards."""
+    folder.mkdir()
+    names = sorted(states["split"])
+    weight_map = {}
+    for number, chosen in enumerate((names[::2], names[1::2]), 1):
+        shard = f"model-{number:05}-of-00002.safetensors"
+        write({name: states["split"][name] for name in chosen}, folder / shard)
+        weight_map |= dict.fromkeys(chosen, shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["truncated", "absent", "outside", "another"])
+def test_damaged_shards(states, tmp_path, capsys, damage):
+    source = shards(states, tmp_path / "source")
+    shard, index = (
+        source / "model-00002-of-00002.safetensors",
+        source / "model.safetensors.index.json",
+    )
+    expected = "model-00002-of-00002.safetensors"
+    if damage == "truncated":
+        shard.write_bytes(shard.read_bytes()[:-1])
+    elif damage == "absent":
+        shard.unlink()
+    elif damage == "outside":
+        shard.rename(tmp_path / "elsewhere.safetensors")
+        index.write_text(index.read_text().replace(shard.name, "../elsewhere.safetensors"))
+        expected = "outside of its folder"
+    else:
+        shard.write_bytes((source / "model-00001-of-00002.safetensors").read_bytes())
+        expected = "disagree"
+    assert expected in refused(capsys, tmp_path / "ours", SIZE, "--source", source)
+
+
+def test_an_interrupted_write_leaves_nothing(states, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
+    file = write(states["split"], tmp_path / "x.safetensors")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    error = refused(capsys, tmp_path / "ours", SIZE, "--source", file)
+    assert "No space left on device" in error
+
+
+class Hub:
+    """What the Hub's client is asked to do."""
+
+    calls: list = []  # noqa: RUF012
+
+    def create_repo(self, repository, **options):
+        self.calls.append(("create", repository, options))
+
+    def upload_folder(self, repo_id, folder_path, commit_message):
+        names = sorted(path.name for path in Path(folder_path).iterdir())
+        self.calls.append(("upload", repo_id, names, commit_message))
+
+
+def test_push_uploads_the_folder_once(states, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    file = write(states["split"], tmp_path / "x.safetensors")
+    arguments = (SIZE, "--source", file, "--out", tmp_path / "ours", "--push", "me/tiny")
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert "pushed  https://huggingface.co/me/tiny" in out
+    assert [call[:2] for call in Hub.calls] == [("create", "me/tiny"), ("upload", "me/tiny")]
+    assert Hub.calls[1][2] == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_push_that_fails_is_told(states, tmp_path, capsys, monkeypatch):
+    """Offline, as every test is."""
+    monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
+    file = write(states["split"], tmp_path / "x.safetensors")
+    arguments = (SIZE, "--source", file, "--out", tmp_path / "ours", "--push", "me/tiny")
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert "me/tiny: the upload failed" in err
+    assert ESMC.from_pretrained(tmp_path / "ours").config == infer_tiny()
+
+
+def test_hub_addresses(tmp_path, capsys):
+    address = "hf://someone/esmc@abc"
+    error = refused(capsys, tmp_path / "ours", SIZE, "--source", address)
+    assert error.startswith("conversion.port: error: someone/esmc@abc:")

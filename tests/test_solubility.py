@@ -1,5 +1,8 @@
 """The model as a whole: a pure function, and predictions in order."""
 
+import subprocess
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -119,3 +122,34 @@ def test_description_counts_parameters():
     model = make()
     count = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model.head, eqx.is_array)))
     assert f"{count:,} parameters" in describe_model(model)["head"]
+
+
+def test_a_short_chain_is_noted_and_predicted():
+    model = make(limits=Limits(30, min_residues=5))
+    assert model.clean("MKTA").notes == ("shorter than any protein the model was trained on (5)",)
+    assert model.clean("MKTAY").notes == ()
+    assert model.predict(["MKTA"]).shape == (1,)
+
+
+@pytest.mark.parametrize("limits", [(0,), (10, 0), (10, 11)])
+def test_limits_that_cannot_be(limits):
+    with pytest.raises(ValueError, match="min_residues"):
+        Limits(*limits)
+
+
+def test_one_sequence_is_no_list():
+    with pytest.raises(InputError, match=r"write predict\(\[sequence\]\)"):
+        make().predict("MKTAY")
+
+
+def test_a_missing_sequence_is_told():
+    """Without the type checks of the tests, as a user runs it."""
+    code = """
+from eqxesm import SolubilityModel
+try:
+    SolubilityModel.from_pretrained("default").predict(["MKT", None])
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "sequence 2: None is no text: leave it out\n"
