@@ -13,9 +13,13 @@ PREFIX = "esmc."
 """What a checkpoint of the encoder with its LM head puts before the encoder's names."""
 
 _MARKS = {
-    "legacy": re.compile(r"transformer\.blocks\.(\d+)\.attn\.layernorm_qkv\.1\.weight"),
-    "fused": re.compile(r"(?:esmc\.)?transformer\.blocks\.(\d+)\.attn\.layernorm_qkv\.weight"),
-    "split": re.compile(r"(?:esmc\.)?layers\.(\d+)\.self_attn\.q_proj\.weight"),
+    "legacy": re.compile(
+        r"transformer\.blocks\.(0|[1-9][0-9]{0,3})\.attn\.layernorm_qkv\.1\.weight"
+    ),
+    "fused": re.compile(
+        r"(?:esmc\.)?transformer\.blocks\.(0|[1-9][0-9]{0,3})\.attn\.layernorm_qkv\.weight"
+    ),
+    "split": re.compile(r"(?:esmc\.)?layers\.(0|[1-9][0-9]{0,3})\.self_attn\.q_proj\.weight"),
 }
 
 

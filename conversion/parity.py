@@ -298,6 +298,12 @@ def state_from(source: Source, layout: str, size: str) -> dict[str, torch.Tensor
     found, config = understand(size, source)
     if not config.lm_head:
         raise InputError(f"{source.name}: has no LM head, and parity wants one: name a whole ESM-C")
+    if found.name == layout:
+        # In its own layout the original takes the tensors as they are, past the port's table.
+        return {
+            name: torch.from_numpy(tensor.read().astype(np.float32))
+            for name, tensor in source.tensors.items()
+        }
     return {
         name: torch.from_numpy(
             np.concatenate(
@@ -383,6 +389,12 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             source = open_source(options.size, options.source)
             original.fill(state_from(source, original.layout, options.size))
             weights, hashes = source.name, source.hashes()
+            found, _ = understand(options.size, source)
+            if found.name != original.layout:
+                weights += (
+                    f" (respelled from {found.name} to {original.layout} by the port's own table, "
+                    f"whose {found.name} column this run therefore does not check)"
+                )
         original.module.to(torch_device)
         _say(f"running both in {options.dtype} on {options.device}")
         result = check_parity(original, config, options.dtype)

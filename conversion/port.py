@@ -8,6 +8,7 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -67,10 +68,7 @@ def port(
     """
     layout, config = understand(size, source)
     wanted = skeleton(config)
-    stored = next(iter(source.tensors.values())).spec.dtype
-    dtype = dtype or stored
-    if dtype not in DTYPES.values():
-        raise InputError(f"{source.name}: is {dtype}: name --dtype {' or '.join(DTYPES)}")
+    dtype = dtype or _only_dtype(source)
     table = {row.ours: row for row in TABLE}
 
     def parts(name: str) -> Iterator[np.ndarray]:
@@ -94,6 +92,14 @@ def port(
     return Port(source, layout, config, provenance, len(specs), parameters)
 
 
+def _only_dtype(source: Source) -> np.dtype:
+    found = {tensor.spec.dtype for tensor in source.tensors.values()}
+    if len(found) > 1 or not found <= set(DTYPES.values()):
+        names = " and ".join(sorted(dtype.name for dtype in found))
+        raise InputError(f"{source.name}: is {names}: name --dtype {' or '.join(DTYPES)}")
+    return found.pop()
+
+
 def understand(size: str | None, source: Source) -> tuple[Layout, ESMCConfig]:
     """Tell the layout and the architecture of a published checkpoint, and that all of it is there.
 
@@ -108,6 +114,12 @@ def understand(size: str | None, source: Source) -> tuple[Layout, ESMCConfig]:
         InputError: it is not exactly an ESM-C of that size.
     """
     layout = recognise(source.tensors, source.name)
+    for name, tensor in source.tensors.items():
+        if not jnp.issubdtype(tensor.spec.dtype, jnp.floating):
+            raise InputError(
+                f"{source.name}: {name} is {tensor.spec.dtype.name}, no floating-point number: "
+                "quantised checkpoints are not read, name the original one"
+            )
     shapes = {name: tensor.spec.shape for name, tensor in source.tensors.items()}
     config = infer_config(layout, shapes, source.name)
     if size is not None:

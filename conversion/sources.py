@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from eqxesm.checkpoint import tensors
-from eqxesm.checkpoint.hub import fetch
+from eqxesm.checkpoint.hub import download
 from eqxesm.checkpoint.tensors import Spec
 from eqxesm.errors import InputError
 
@@ -35,6 +35,9 @@ RELEASES = {
     "esmc_600m": Release("biohub/ESMC-600M", "a7e82012c83126b9eedb055fea9fa84b6c02f094", "mit"),
     "esmc_6b": Release("biohub/ESMC-6B", "45b0fa5d7fb06faefbd5e3b89bdcef35d564e79a", "mit"),
 }
+
+PATTERNS = ("*.json", "*.safetensors", "*.pth")
+"""Files of a repository that a port may want."""
 
 EXTRA_STATE = "._extra_state"
 """Empty tensors that NVIDIA's Transformer Engine leaves beside its layers."""
@@ -97,25 +100,33 @@ def open_source(size: str, source: str | None) -> Source:
     Raises:
         InputError: there is none, or it is corrupt or not a checkpoint.
     """
-    license_ = None
+    license_, revision = None, None
     if source is None:
+        # Never a folder of the same name: what is recorded as the release must be the release.
         release = RELEASES[size]
-        source, license_ = f"{release.repository}@{release.revision}", release.license
-    source = source.removeprefix("hf://")
-    path = Path(source).expanduser()
-    if path.exists():
-        name, revision = source, None
+        name, revision, license_ = release.repository, release.revision, release.license
+        path = download(name, revision, PATTERNS)
+    elif (local := _local(source)) is not None:
+        name, path = source, local
     else:
-        name, _, revision = source.partition("@")
-        if "/" not in name or name.count("/") > 1 or path.suffix in (".pth", ".safetensors"):
+        name, _, named = source.removeprefix("hf://").partition("@")
+        if name.count("/") != 1 or Path(source).suffix in (".pth", ".safetensors"):
             raise InputError(
                 f"{source}: no such file or folder, and no Hub repository (owner/name)"
             )
-        revision = revision or None
-        path = fetch(name, revision, ("*.json", "*.safetensors", "*.pth"))
+        revision = named or None
+        path = download(name, revision, PATTERNS)
     files, found = _list(path)
     kept = {key: tensor for key, tensor in found.items() if not key.endswith(EXTRA_STATE)}
     return Source(name, revision, license_, files, kept, len(found) - len(kept))
+
+
+def _local(source: str) -> Path | None:
+    try:
+        path = Path(source).expanduser()
+        return path if source and path.exists() else None
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{source}: cannot be looked up ({error}): check the path") from error
 
 
 def _list(path: Path) -> tuple[tuple[Path, ...], Mapping[str, Tensor]]:
@@ -156,7 +167,7 @@ class TorchTensor:
         """Give some rows as a numpy array; bfloat16 crosses as integers of its bits."""
         import torch
 
-        tensor = self.tensor.detach()[start:stop].contiguous()
+        tensor = self.tensor.detach()[start:stop].resolve_neg().contiguous()
         if tensor.dtype == torch.bfloat16:
             return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return tensor.numpy()
@@ -170,6 +181,7 @@ def _open_pth(file: Path) -> dict[str, TorchTensor]:
             f"{file}: reading .pth needs torch: install eqxesm with its extra 'convert', "
             "or name a safetensors file"
         ) from error
+    known = (torch.float32, torch.bfloat16, torch.float16, torch.uint8)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
@@ -182,6 +194,16 @@ def _open_pth(file: Path) -> dict[str, TorchTensor]:
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
         raise InputError(f"{file}: holds something other than tensors by name: refused")
+    odd = [
+        name
+        for name, value in state.items()
+        if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in known
+    ]
+    if odd:
+        raise InputError(
+            f"{file}: {odd[0]} is {state[odd[0]].dtype}, {state[odd[0]].layout}: refused, since "
+            "weights are dense and float32, bfloat16 or float16"
+        )
     return {key: TorchTensor(value) for key, value in state.items()}
 
 

@@ -148,5 +148,5 @@ def _info(options: argparse.Namespace) -> None:
     record = read_record(folder)
     pairs = {"model": options.model, **describe_model(model)}
     pairs["record"] = record["summary"] if record else "how it was trained is not recorded"
+    pairs["card"] = str(folder / CARD)
     print(tables.format_pairs(pairs))
-    print(f"\nIts card: {folder / CARD}")

@@ -30,7 +30,8 @@ def map_proteins(
         progress: show a bar on standard error, if that is a terminal.
 
     Returns:
-        The results as numpy arrays, in the order of the proteins.
+        The results as numpy arrays, in the order of the proteins; what has an axis of positions
+        still has its padding.
     """
     results: list[Any] = [None] * len(proteins)
     with tqdm(
@@ -45,7 +46,7 @@ def map_proteins(
             padded += [padded[0]] * (rows - len(indices))
             outputs = jax.tree.map(np.asarray, _run(function, pad(padded, length)))
             for row, index in enumerate(indices):
-                results[index] = jax.tree.map(lambda output, row=row: output[row], outputs)
+                results[index] = jax.tree.map(lambda output, row=row: output[row].copy(), outputs)
             bar.update(len(indices))
     return results
 

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from eqxesm.data.cleaning import Cleaned
 from eqxesm.data.records import Record
 from eqxesm.data.tags import count
 from eqxesm.errors import InputError
-from eqxesm.inference import map_proteins
 from eqxesm.solubility import SolubilityModel
 
 
@@ -79,12 +76,7 @@ def predict_records(
         others = f" (and {count(len(problems) - 1, 'more problem')})" if len(problems) > 1 else ""
         raise InputError(problems[0] + others)
     tokens = [model.tokenize(result) for result in good]
-    probabilities = np.array(map_proteins(model.probability, tokens, progress=progress), np.float32)
-    if not np.isfinite(probabilities).all():
-        raise InputError(
-            f"{where}: the model gives no number: its weights are broken, fetch it anew"
-        )
-    predicted = iter(probabilities.tolist())
+    predicted = iter(model.predict_tokens(tokens, progress=progress).tolist())
     return [
         _row(record, None if result is None else next(predicted), note, model)
         for record, result, note in zip(records, cleaned, notes, strict=True)

@@ -31,7 +31,8 @@ from eqxesm.checkpoint.schema import (
 )
 from eqxesm.data.bucketing import TOKENS_PER_BATCH
 from eqxesm.data.cleaning import Cleaned, Cleaning
-from eqxesm.encoders import ENCODERS, AbstractEncoder, Inputs, residue_mask
+from eqxesm.encoders import ENCODERS, AbstractEncoder, Inputs, cast, residue_mask
+from eqxesm.encoders.layers import at_least_float32
 from eqxesm.errors import InputError
 from eqxesm.inference import map_proteins
 from heads import HEADS, AbstractHead
@@ -92,8 +93,10 @@ class Limits:
 class SolubilityModel(eqx.Module):
     """An encoder and a head as one differentiable function, with the cleaning that goes before it.
 
-    Calling the model maps one protein's tokens or residue probabilities to a logit; `jax.vmap`,
-    `jax.grad` and `jax.jit` apply as to any function. `predict` maps sequences to probabilities.
+    Calling the model maps one protein's tokens or residue probabilities to a logit. `jax.vmap` and
+    `jax.grad` apply as to any function; compile a function that takes the model as an argument with
+    `eqx.filter_jit`, so that its weights are arguments and no constants. `predict` cleans sequences
+    and maps them to probabilities.
     """
 
     encoder: AbstractEncoder
@@ -121,13 +124,12 @@ class SolubilityModel(eqx.Module):
             remat: recompute the encoder's activations in the backward pass.
 
         Returns:
-            The logit of being soluble, a scalar.
+            The logit of being soluble, a scalar of at least float32.
         """
         features = self.encoder.features(inputs, remat=remat)
-        # Each part runs in the precision of its own parameters: a bfloat16 encoder, say, under a
-        # float32 head.
-        dtype = jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array))[0].dtype
-        return self.head(features.astype(dtype), residue_mask(inputs), key=key)
+        # The head is small and its logit is ranked by, so it runs in at least float32.
+        dtype = at_least_float32(jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array))[0])
+        return cast(self.head, dtype)(features.astype(dtype), residue_mask(inputs), key=key)
 
     def probability(self, inputs: Inputs) -> Float[Array, ""]:
         """Give the calibrated probability that one protein is soluble.
@@ -195,10 +197,35 @@ class SolubilityModel(eqx.Module):
                 tokens.append(self.tokenize(self.clean(sequence)))
             except InputError as error:
                 raise InputError(f"sequence {number}: {error}") from error
+        return self.predict_tokens(tokens, tokens_per_batch=tokens_per_batch, progress=progress)
+
+    def predict_tokens(
+        self,
+        proteins: Sequence[Int[np.ndarray, " _"]],
+        *,
+        tokens_per_batch: int = TOKENS_PER_BATCH,
+        progress: bool = False,
+    ) -> Float[np.ndarray, " n"]:
+        """Predict proteins that are cleaned and tokenized already; see `predict`.
+
+        Args:
+            proteins: tokens of each, as `tokenize` gives them.
+            tokens_per_batch: most tokens in a batch; bounds the memory.
+            progress: show a bar on standard error, if that is a terminal.
+
+        Returns:
+            Probabilities of being soluble, float32 `[n]`.
+
+        Raises:
+            InputError: the model gives something that is no number.
+        """
         results = map_proteins(
-            self.probability, tokens, tokens_per_batch=tokens_per_batch, progress=progress
+            self.probability, proteins, tokens_per_batch=tokens_per_batch, progress=progress
         )
-        return np.array(results, np.float32)
+        probabilities = np.array(results, np.float32)
+        if not np.isfinite(probabilities).all():
+            raise InputError("the model gives no number: its weights are broken, fetch it anew")
+        return probabilities
 
     def tokenize(self, cleaned: Cleaned) -> Int[np.ndarray, " length"]:
         """Encode a cleaned protein for the encoder.
@@ -224,8 +251,7 @@ class SolubilityModel(eqx.Module):
         Raises:
             InputError: the folder holds something else, or cannot be written.
         """
-        # What was built on a published encoder stands under its terms unless it says otherwise.
-        provenance = self.provenance or getattr(self.encoder, "provenance", None)
+        provenance = provenance_of(self)
         sections = {
             "encoder": describe(ENCODERS, self.encoder.config),
             "head": describe(HEADS, self.head.config),
@@ -258,7 +284,7 @@ class SolubilityModel(eqx.Module):
         """
         folder = locate(source, revision)
         where = str(folder / CONFIG)
-        if "head" not in read_config(folder):
+        if not {"head", "cleaning"} & set(read_config(folder)):
             raise InputError(
                 f"{folder}: holds an encoder, not a solubility model: load it with "
                 "ESMC.from_pretrained and join it with a head"
@@ -281,6 +307,22 @@ class SolubilityModel(eqx.Module):
         except ValueError as error:
             raise InputError(f"{where}: {error}") from error
         return load_leaves(folder, skeleton)
+
+
+def provenance_of(model: SolubilityModel) -> Provenance | None:
+    """Say where a model comes from.
+
+    Args:
+        model: the model.
+
+    Returns:
+        Its own provenance; or that of the published encoder it was built on, under whose terms it
+        then stands; or None.
+    """
+    base = getattr(model.encoder, "provenance", None)
+    if model.provenance is not None or base is None:
+        return model.provenance
+    return dataclasses.replace(base, source=f"trained on top of {base.source}")
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -329,7 +371,7 @@ def describe_model(model: SolubilityModel) -> dict[str, str]:
         )
 
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))}
-    origin = model.provenance or Provenance("not recorded")
+    origin = provenance_of(model) or Provenance("not recorded")
     encoder, head = describe(ENCODERS, model.encoder.config), describe(HEADS, model.head.config)
     return {
         "encoder": "; ".join(

@@ -50,7 +50,14 @@ def format_pairs(pairs: Mapping[str, str]) -> str:
     """
     width = max(map(len, pairs)) + 2
     return "\n".join(
-        textwrap.fill(value, 100, initial_indent=name.ljust(width), subsequent_indent=" " * width)
+        textwrap.fill(
+            value,
+            100,
+            initial_indent=name.ljust(width),
+            subsequent_indent=" " * width,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
         for name, value in pairs.items()
     )
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import equinox as eqx
@@ -589,7 +590,7 @@ def test_widths_that_do_not_meet_name_both(edit):
 def test_one_kind_of_checkpoint_is_not_read_as_the_other(saved):
     assert "unknown key 'head'" in refusal(ESMC, saved / "model")
     message = refusal(SolubilityModel, saved / "encoder")
-    assert "missing key 'head'" in message
+    assert "holds an encoder, not a solubility model" in message
 
 
 def test_an_encoder_without_its_lm_head_is_another_model(edit):
@@ -695,7 +696,7 @@ FAILURES = {
     "weights": lambda patch: patch.setattr(os, "fsync", full),
     "texts": lambda patch: patch.setattr(Path, "write_text", full),
     "putting in place": last_rename,
-    "temporary folder": lambda patch: patch.setattr(format.tempfile, "mkdtemp", full),
+    "temporary folder": lambda patch: patch.setattr(tempfile, "mkdtemp", full),
 }
 
 
@@ -845,3 +846,37 @@ def test_any_damage_to_the_header(data, saved, fuzzed):
         damaged = damaged[: data.draw(st.integers(0, len(damaged)))]
     (fuzzed / "small" / WEIGHTS).write_bytes(damaged)
     model_or_one_line(fuzzed / "small")
+
+
+def test_saving_from_inside_the_folder(tmp_path, monkeypatch):
+    """Relative paths and the place where the process stands must not confuse the swap."""
+    model = ESMC(ESMCConfig(1, 64, 1, 64), key=jax.random.key(0))
+    model.save_pretrained(tmp_path / "mine")
+    other = ESMC(ESMCConfig(1, 64, 1, 64), key=jax.random.key(1))
+    monkeypatch.chdir(tmp_path / "mine")
+    other.save_pretrained("../mine")
+    monkeypatch.chdir(tmp_path)
+    assert [item.name for item in tmp_path.iterdir()] == ["mine"]
+    assert eqx.tree_equal(ESMC.from_pretrained("mine").blocks, other.blocks)
+
+
+def test_saving_through_a_link(tmp_path):
+    model = ESMC(ESMCConfig(1, 64, 1, 64), key=jax.random.key(0))
+    model.save_pretrained(tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    model.save_pretrained(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert eqx.tree_equal(ESMC.from_pretrained(tmp_path / "real").blocks, model.blocks)
+
+
+def test_shards_beside_a_whole_file_are_refused(tmp_path):
+    ESMC(ESMCConfig(1, 64, 1, 64), key=jax.random.key(0)).save_pretrained(tmp_path / "mine")
+    (tmp_path / "mine" / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(InputError, match="only one can count"):
+        ESMC.from_pretrained(tmp_path / "mine")
+
+
+def test_a_folder_has_no_revision(tmp_path):
+    ESMC(ESMCConfig(1, 64, 1, 64), key=jax.random.key(0)).save_pretrained(tmp_path / "mine")
+    with pytest.raises(InputError, match="is a folder, which has no revision abc"):
+        ESMC.from_pretrained(tmp_path / "mine", revision="abc")

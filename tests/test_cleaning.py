@@ -232,5 +232,5 @@ def test_nucleic_acids_are_refused(sequence):
 
 
 def test_short_or_mixed_sequences_are_proteins():
-    for sequence in ("ACGT" * 7, "ACGT" * 8 + "K"):
+    for sequence in ("ACGT" * 7, "ACGT" * 8 + "K", "A" * 60, "GA" * 40, "ACGN" * 20):
         assert Cleaning().clean(sequence).sequence == sequence

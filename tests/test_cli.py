@@ -167,7 +167,8 @@ def test_every_input_gives_the_same(run, write):
     for status, out, _ in results:
         assert status == 0
         assert out == plain
-    _, numbered, _ = run("predict", "p.csv")
+    assert run("predict", "p.csv")[1] == plain
+    _, numbered, _ = run("predict", write("r.csv", table.replace("id,", "name,")))
     assert [line.split()[0] for line in numbered.splitlines()] == ["id", "1", "2", "3"]
 
 
@@ -238,7 +239,7 @@ def test_one_bad_record(bad, part, run, write, model, tmp_path):
     name = write("p.fasta", f">a\nMKVLL\n{bad}>c\nWWW\n")
     status, out, err = run("predict", name, "-o", "out.jsonl")
     assert (status, out) == (0, "")
-    assert err == "2 proteins predicted, 1 not: see the notes\n"
+    assert err == "2 proteins predicted, 1 not: see the notes: out.jsonl\n"
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["a", "b", "c"]
     first, third = model.predict(["MKVLL", "WWW"]).tolist()
@@ -305,7 +306,7 @@ def change(folder: Path, **values) -> None:
     ("name", "part"),
     [
         ("nowhere", "no such folder"),
-        ("nobody-at-all/no-such-model", "could not be fetched"),
+        ("nobody-at-all/no-such-model", "the Hub did not give it"),
         ("p.fasta", "is a file"),
         ("a" * 300, "cannot be looked up"),
         (".", "holds no config.json"),

@@ -379,7 +379,7 @@ def test_damaged_shards(states, tmp_path, capsys, damage):
         expected = "outside of its folder"
     else:
         shard.write_bytes((source / "model-00001-of-00002.safetensors").read_bytes())
-        expected = "disagree"
+        expected = "stands in another shard too"
     assert expected in refused(capsys, tmp_path / "ours", SIZE, "--source", source)
 
 
@@ -403,7 +403,11 @@ class Hub:
     def create_repo(self, repository, **options):
         self.calls.append(("create", repository, options))
 
-    def upload_folder(self, repo_id, folder_path, commit_message):
+    def file_exists(self, *_):
+        return False
+
+    def upload_folder(self, repo_id, folder_path, commit_message, **options):
+        assert options["delete_patterns"] == ["*.safetensors", "*.index.json"]
         names = sorted(path.name for path in Path(folder_path).iterdir())
         self.calls.append(("upload", repo_id, names, commit_message))
 
@@ -435,3 +439,66 @@ def test_hub_addresses(tmp_path, capsys):
     address = "hf://someone/esmc@abc"
     error = refused(capsys, tmp_path / "ours", SIZE, "--source", address)
     assert error.startswith("conversion.port: error: someone/esmc@abc:")
+
+
+def test_a_private_repository_is_made():
+    assert Hub.calls[0] == ("create", "me/tiny", {"private": True, "exist_ok": True})
+
+
+@pytest.mark.parametrize("named", [None, "float32"])
+def test_mixed_precisions_are_told(states, tmp_path, named):
+    mixed = {k: torch.tensor(v) for k, v in states["split"].items()}
+    mixed["esmc.embed_tokens.weight"] = mixed["esmc.embed_tokens.weight"].to(torch.bfloat16)
+    torch.save(mixed, tmp_path / "x.pth")
+    source = open_source(SIZE, str(tmp_path / "x.pth"))
+    if named is None:
+        with pytest.raises(InputError, match="is bfloat16 and float32: name --dtype"):
+            port(None, source, tmp_path / "ours")
+    else:
+        port(None, source, tmp_path / "ours", np.dtype(named))
+        assert ESMC.from_pretrained(tmp_path / "ours").embedding.dtype == jnp.float32
+
+
+def test_quantised_weights_are_refused(states, tmp_path):
+    name = "esmc.layers.0.self_attn.q_proj.weight"
+    state = {**states["split"], name: states["split"][name].astype(np.int8)}
+    source = open_source(SIZE, str(write(state, tmp_path / "x.safetensors")))
+    with pytest.raises(InputError, match=f"{name} is int8"):
+        port(None, source, tmp_path / "ours", np.dtype(np.float32))
+
+
+def test_odd_tensors_in_a_pth(states, tmp_path, capsys):
+    state = {k: torch.tensor(v) for k, v in states["split"].items()}
+    state["esmc.norm.weight"] = state["esmc.norm.weight"].to_sparse()
+    torch.save(state, tmp_path / "x.pth")
+    error = refused(capsys, tmp_path / "ours", SIZE, "--source", tmp_path / "x.pth")
+    assert "esmc.norm.weight is torch.float32, torch.sparse_coo: refused" in error
+
+
+def test_the_release_is_no_folder_of_the_same_name(states, tmp_path, capsys, monkeypatch):
+    """Else its files would be recorded under the release's commit and licence."""
+    folder = tmp_path / "biohub" / "ESMC-300M"
+    folder.mkdir(parents=True)
+    write(states["split"], folder / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
+    assert "biohub/ESMC-300M@" in refused(capsys, tmp_path / "ours", SIZE)
+
+
+@pytest.mark.parametrize("number", ["007", "9" * 5000, "12345"])
+def test_layer_numbers_that_cannot_be(states, tmp_path, number):
+    state = {**states["split"], f"esmc.layers.{number}.self_attn.q_proj.weight": np.zeros((2, 2))}
+    source = open_source(SIZE, str(write(state, tmp_path / "x.safetensors")))
+    with pytest.raises(InputError, match=r"unknown esmc\.layers"):
+        port(None, source, tmp_path / "ours", np.dtype(np.float32))
+
+
+def test_a_tensor_in_two_shards_is_refused(states, tmp_path, capsys):
+    source = shards(states, tmp_path / "source")
+    first = dict(load_file(source / "model-00001-of-00002.safetensors"))
+    second = load_file(source / "model-00002-of-00002.safetensors")
+    first[next(iter(second))] = next(iter(second.values()))
+    write(first, source / "model-00001-of-00002.safetensors")
+    assert "stands in another shard too" in refused(
+        capsys, tmp_path / "ours", SIZE, "--source", source
+    )

@@ -143,4 +143,4 @@ def test_an_interrupt_is_no_error_of_the_input(monkeypatch):
 @pytest.mark.parametrize("name", ["nobody-at-all/no-such-model", "nobody/two--dashes"])
 def test_offline(name):
     message = refusal(name)
-    assert message.startswith(f"{name}: no such folder here, and it could not be fetched")
+    assert message.startswith(f"{name}: no such folder here, and the Hub did not give it")

@@ -11,10 +11,11 @@ import pytest
 
 from eqxesm import ESMC, Calibration, ESMCConfig, InputError, OneHot, SolubilityModel, Tokenizer
 from eqxesm.alphabet import PAD
+from eqxesm.checkpoint.schema import Provenance
 from eqxesm.data.cleaning import Cleaning
-from eqxesm.encoders import ENCODERS, as_probabilities
+from eqxesm.encoders import ENCODERS, as_probabilities, cast
 from eqxesm.solubility import Limits, describe_model
-from heads import HEADS, Convolution, ConvolutionConfig
+from heads import HEADS, Convolution, ConvolutionConfig, MeanPoolMLP, MeanPoolMLPConfig
 
 TOKENIZER = Tokenizer()
 SEQUENCES = [
@@ -153,3 +154,42 @@ except ValueError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "sequence 2: None is no text: leave it out\n"
+
+
+def test_bfloat16_still_ranks():
+    """Its logits are of float32, so that proteins do not fall together."""
+    rng = np.random.default_rng(0)
+    sequences = ["".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 40)) for _ in range(200)]
+    model = make()
+    half = cast(model, jnp.bfloat16).predict(sequences)
+    assert len(np.unique(half)) > 190
+    np.testing.assert_allclose(half, model.predict(sequences), atol=5e-3)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("shape", [(2, 9), (9, 33), (1, 9, 64), ()])
+def test_what_is_not_one_protein_is_refused(encoder, shape):
+    dtype = jnp.float32 if shape[-1:] in ((33,), (64,)) else jnp.int32
+    # Below the type checks of the tests, which would refuse it too.
+    with pytest.raises((ValueError, TypeError), match=r"shape|Type-check"):
+        make(encoder).encoder.features(jnp.zeros(shape, dtype))
+
+
+def test_a_model_on_a_published_encoder_stands_under_its_terms(tmp_path):
+    provenance = Provenance("biohub/ESMC-300M", "a59b", ("0f  model.safetensors",), "mit")
+    encoder = ESMC(ESMCConfig(1, 64, 1, 64), key=jax.random.key(0), provenance=provenance)
+    head = MeanPoolMLP(MeanPoolMLPConfig(64), key=jax.random.key(0))
+    model = SolubilityModel(encoder, head)
+    model.save_pretrained(tmp_path / "model")
+    again = SolubilityModel.from_pretrained(tmp_path / "model")
+    assert describe_model(model)["source"] == "trained on top of biohub/ESMC-300M"
+    assert describe_model(again) == describe_model(model)
+    assert "license: mit" in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_rematerialisation_reaches_the_encoder(remat):
+    model = make("esmc", "mean_pool_mlp")
+    tokens = jnp.asarray(TOKENIZER.encode(SEQUENCES[0]))
+    jaxpr = str(jax.make_jaxpr(lambda t: model(t, remat=remat))(tokens))
+    assert ("checkpoint" in jaxpr or "remat" in jaxpr) == remat

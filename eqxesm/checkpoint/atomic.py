@@ -23,6 +23,8 @@ def whole_folder(folder: Path) -> Generator[Path, None, None]:
     Raises:
         InputError: the folder cannot be made, or writing into it failed; then nothing has changed.
     """
+    # Of an absolute path, since the process may stand inside of what is replaced.
+    folder = Path(os.path.realpath(folder))
     try:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file: choose another name for the folder")
@@ -54,7 +56,7 @@ def _put_in_place(partial: Path, folder: Path) -> None:
     try:
         folder.rename(earlier)
         partial.rename(folder)
-    except OSError:
+    except BaseException:
         if os.path.lexists(earlier):
             earlier.rename(folder)
         old.rmdir()

@@ -92,7 +92,7 @@ def write(
         **sections,
     }
     with whole_folder(folder) as partial:
-        _refuse_strangers(folder)
+        _refuse_strangers(Path(os.path.realpath(folder)), partial)
         tensors.write_folder(partial, specs, parts, shard_bytes)
         (partial / CONFIG).write_text(json.dumps(config, indent=2, default=_plain) + "\n")
         for name, text in texts.items():
@@ -105,11 +105,11 @@ def _plain(value: object) -> dict[str, Any]:
     raise TypeError(f"{type(value).__name__} does not go into {CONFIG}")
 
 
-def _refuse_strangers(folder: Path) -> None:
+def _refuse_strangers(folder: Path, partial: Path) -> None:
     if not folder.is_dir():
         return
     ours = {CONFIG, CARD, METRICS, tensors.WEIGHTS, tensors.INDEX}
-    items = sorted(folder.iterdir())
+    items = sorted(item for item in folder.iterdir() if item != partial)
     strangers = [
         item.name
         for item in items

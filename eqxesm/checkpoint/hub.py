@@ -29,8 +29,12 @@ def fetch(
     """
     try:
         folder = Path(source).expanduser()
-        if folder.is_dir():
+        if folder.is_dir() and revision is None:
             return folder
+        if folder.is_dir():
+            raise InputError(
+                f"{source}: is a folder, which has no revision {revision}: leave it out"
+            )
         if folder.exists():
             raise InputError(f"{source}: is a file: name the checkpoint's folder")
     except (OSError, RuntimeError) as error:
@@ -41,10 +45,23 @@ def fetch(
             f"{source}: no such folder, and no name of a Hub repository (owner/name); "
             "an ESM-C encoder is made with python -m conversion.port"
         )
-    return _download(str(source), revision, patterns)
+    return download(str(source), revision, patterns)
 
 
-def _download(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def download(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    """Bring a repository of the Hugging Face Hub here, or find it in the client's cache.
+
+    Args:
+        repository: such as `someone/solubility-esmc-300m`.
+        revision: commit, tag or branch; the main branch by default.
+        patterns: files that are wanted.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: there is no such repository or revision, or the Hub cannot be reached.
+    """
     # Imported late: the client costs a laptop that only predicts from a folder half a second.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -71,11 +88,12 @@ def _download(repository: str, revision: str | None, patterns: tuple[str, ...]) 
 def push(folder: str | os.PathLike, repository: str, message: str) -> None:
     """Upload a checkpoint folder to the Hugging Face Hub, in one commit.
 
-    The login is that of the client: `hf auth login`, or the environment's `HF_TOKEN`.
+    A card that stands there already is left as it is. The login is that of the client:
+    `hf auth login`, or the environment's `HF_TOKEN`.
 
     Args:
         folder: the checkpoint.
-        repository: where to, such as `someone/esmc-300m-jax`; made if it is not there.
+        repository: where to, such as `someone/esmc-300m-jax`; made, private, if it is not there.
         message: of the commit.
 
     Raises:
@@ -89,8 +107,17 @@ def push(folder: str | os.PathLike, repository: str, message: str) -> None:
         raise InputError(f"{repository}: no name of a Hub repository (owner/name)")
     api = HfApi()
     try:
-        api.create_repo(repository, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message=message)
+        api.create_repo(repository, private=True, exist_ok=True)
+        # Shards of an earlier upload would be read before the file that replaces them, and a card
+        # that stands there may hold a person's words.
+        written = api.file_exists(repository, "README.md")
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=str(folder),
+            commit_message=message,
+            delete_patterns=["*.safetensors", "*.index.json"],
+            ignore_patterns=["README.md"] if written else None,
+        )
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "no status")
         raise InputError(

@@ -100,7 +100,7 @@ def open_file(path: Path) -> dict[str, Tensor]:
         # The library checks the header against the file: its size, offsets and overlaps.
         with safe_open(path, framework="np") as checked:
             names = list(checked.keys())
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
         raise InputError(
             f"{path}: not a readable safetensors file ({reason}): fetch or write it again"
@@ -134,6 +134,10 @@ def open_folder(folder: Path) -> dict[str, Tensor]:
     index = folder / INDEX
     if not index.exists():
         return open_file(folder / WEIGHTS)
+    if (folder / WEIGHTS).exists():
+        raise InputError(
+            f"{folder}: holds {WEIGHTS} and {INDEX}, and only one can count: delete one"
+        )
     try:
         weight_map = json.loads(index.read_text())["weight_map"]
         shards = sorted(set(weight_map.values()))
@@ -146,7 +150,12 @@ def open_folder(folder: Path) -> dict[str, Tensor]:
         raise InputError(f"{index}: names a shard outside of its folder: refused")
     tensors = {}
     for shard in shards:
-        tensors |= open_file(folder / shard)
+        found = open_file(folder / shard)
+        if repeated := sorted(set(found) & set(tensors)):
+            raise InputError(
+                f"{folder / shard}: {repeated[0]} stands in another shard too: refused"
+            )
+        tensors |= found
     differing = sorted(set(tensors) ^ set(weight_map)) + sorted(
         name
         for name in set(tensors) & set(weight_map)

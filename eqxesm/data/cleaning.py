@@ -8,7 +8,8 @@ from eqxesm.data.tags import count, strip_tags
 from eqxesm.errors import InputError
 
 NUCLEOTIDES = 30
-"""Letters from which on a sequence of A, C, G, T, U and N alone is taken for DNA or RNA."""
+"""Letters from which on a sequence of A, C, G, T, U and N alone, at least three of them and T or U
+among those, is taken for DNA or RNA."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,21 @@ def _spell(sequence: str) -> tuple[str, list[str]]:
     if not residues:
         raise InputError("empty sequence: give at least 1 residue, or leave the record out")
     notes = ["trailing * removed"] if "*" in sequence else []
-    if len(residues) >= NUCLEOTIDES and not set(residues) - set("ACGTUN"):
+    letters = set(residues)
+    if (
+        len(residues) >= NUCLEOTIDES
+        and letters <= set("ACGTUN")
+        and letters & set("TU")
+        and len(letters) > 2
+    ):
         raise InputError(
-            f"only the letters {' '.join(sorted(set(residues)))}: this looks like DNA or RNA: "
+            f"only the letters {' '.join(sorted(letters))}: this looks like DNA or RNA: "
             "translate it first"
         )
     if unknown := [letter for letter in residues if letter not in RESIDUES]:
         residues = re.sub(f"[^{RESIDUES}]", "X", residues)
-        letters = ", ".join(sorted(set(unknown)))
-        notes.append(f"{count(len(unknown), 'unknown letter')} ({letters}) to X")
+        which = ", ".join(sorted(set(unknown)))
+        notes.append(f"{count(len(unknown), 'unknown letter')} ({which}) to X")
     return residues, notes
 
 

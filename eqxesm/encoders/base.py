@@ -50,6 +50,23 @@ class AbstractEncoder(eqx.Module):
         """
 
 
+def check_inputs(inputs: Inputs) -> None:
+    """Refuse what is not one protein.
+
+    Args:
+        inputs: tokens `[length]` or probabilities `[length vocab]`.
+
+    Raises:
+        ValueError: it is a batch, or its last axis is not the vocabulary's.
+    """
+    tokens = jnp.issubdtype(inputs.dtype, jnp.integer)
+    if inputs.ndim != (1 if tokens else 2) or not (tokens or inputs.shape[1] == VOCAB_SIZE):
+        raise ValueError(
+            f"inputs are {inputs.dtype} of shape {inputs.shape}: give tokens [length] or "
+            f"probabilities [length {VOCAB_SIZE}] of one protein, and jax.vmap over a batch"
+        )
+
+
 def as_probabilities(inputs: Inputs) -> Float[Array, "length vocab"]:
     """Read tokens as the one-hot case of probabilities.
 

@@ -23,7 +23,7 @@ from eqxesm.checkpoint.schema import (
     parse_type,
     read_sections,
 )
-from eqxesm.encoders.base import AbstractEncoder, Inputs, padding_mask, residue_mask
+from eqxesm.encoders.base import AbstractEncoder, Inputs, check_inputs, padding_mask, residue_mask
 from eqxesm.encoders.config import ESMCConfig
 from eqxesm.encoders.layers import NORM_EPS, Block, LMHead, rotary_angles
 from eqxesm.encoders.stack import scan_blocks
@@ -51,7 +51,9 @@ class ESMC(AbstractEncoder):
     """ESM-C (ESM Team 2024, "ESM Cambrian") as a pure function of one protein.
 
     The blocks are stacked along a leading axis and scanned. Precision is that of the parameters:
-    `eqxesm.encoders.cast` changes it; norms, softmax and rotary embeddings run in float32.
+    `eqxesm.encoders.cast` changes it; norms, softmax and rotary embeddings run in float32. On
+    recent GPUs JAX multiplies float32 matrices in TF32 unless told otherwise, as by
+    `jax.default_matmul_precision("highest")`. Tokens outside of the vocabulary are not refused.
     """
 
     embedding: Float[Array, "vocab d_model"]
@@ -199,6 +201,7 @@ class ESMC(AbstractEncoder):
             The output of the last block `[length d_model]`, and the chosen layers
             `[chosen length d_model]`, zero where `layers` itself was chosen.
         """
+        check_inputs(inputs)
         if sequence_id is None:
             sequence_id = -padding_mask(inputs).astype(jnp.int32)
         sequence_id = jnp.asarray(sequence_id)

@@ -6,7 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.alphabet import FIRST_RESIDUE, LAST_RESIDUE, RESIDUES, AnyArray
-from eqxesm.encoders.base import AbstractEncoder, Inputs, as_probabilities
+from eqxesm.encoders.base import AbstractEncoder, Inputs, as_probabilities, check_inputs
 
 
 @dataclass(frozen=True)
@@ -46,4 +46,5 @@ class OneHot(AbstractEncoder):
             Features `[length 25]`.
         """
         del sequence_id, remat
+        check_inputs(inputs)
         return as_probabilities(inputs)[:, FIRST_RESIDUE : LAST_RESIDUE + 1]

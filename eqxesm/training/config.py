@@ -39,5 +39,5 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is {self.warmup}: it must be at least 0 and below 1")
-        if self.weight_decay < 0:
+        if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay is {self.weight_decay}: it must not be negative")

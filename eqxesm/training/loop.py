@@ -126,7 +126,10 @@ def make_optimiser(config: TrainConfig, steps: int) -> optax.GradientTransformat
         The optax transformation.
     """
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, round(config.warmup * steps), max(steps, 2)
+        0.0,
+        config.learning_rate,
+        min(round(config.warmup * steps), max(steps, 2) - 1),
+        max(steps, 2),
     )
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
