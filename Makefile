@@ -34,7 +34,7 @@ test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest --numprocesses 2
 
 test-esm: $(VENV_ESM)/installed
-	$(VENV_ESM)/bin/python -m pytest tests/test_esm_original.py
+	$(VENV_ESM)/bin/python -m pytest tests/test_esm_original.py tests/test_parity.py
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .

@@ -17,7 +17,7 @@ from conversion.sources import open_source
 from eqxesm import ESMC, ESMCConfig, Tokenizer
 from eqxesm.alphabet import MASK, PAD, VOCAB_SIZE, VOCABULARY
 from eqxesm.encoders import as_probabilities, cast, residue_mask
-from eqxesm.encoders.layers import rotary_angles, rotate
+from eqxesm.encoders.layers import attend, rotary_angles, rotate
 
 TOLERANCE = 1e-5
 TOKENIZER = Tokenizer()
@@ -301,6 +301,25 @@ def test_vmap_jit_and_loop_agree(encoder, batch):
     for row, tokens in enumerate(batch):
         kept = tokens != PAD
         assert relative_l2(np.asarray(compiled)[row][kept], encoder(tokens).embedding[kept]) <= 1e-6
+
+
+def test_bfloat16_rotates_in_float32():
+    x = jax.random.normal(jax.random.key(0), (2, 1500, 64)).astype(jnp.bfloat16)
+    angles = rotary_angles(1500, 64)
+    wide = rotate(x.astype(jnp.float32), angles).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(rotate(x, angles).astype(jnp.float32), wide.astype(jnp.float32))
+
+
+def test_bfloat16_attends_with_scores_in_float32():
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (2 * jax.random.normal(key, (2, 1000, 64)).astype(jnp.bfloat16) for key in keys)
+    scores = np.einsum("hqd,hkd->hqk", *(np.asarray(x, np.float64) for x in (q, k))) / 8
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    expected = np.einsum("hqk,hkd->hqd", weights, np.asarray(v, np.float64))
+    found = attend(q, k, v, jnp.ones((1000, 1000), bool)).astype(jnp.float32)
+    # Rounding of weights and outputs alone; scores in bfloat16 would be ten times further.
+    assert relative_l2(found, expected) <= 4e-3
 
 
 @pytest.mark.slow

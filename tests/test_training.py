@@ -81,7 +81,7 @@ def test_one_step_against_torch():
         row[: len(protein)] = protein
     labels = data.labels.astype(np.float32)
     weights = np.array([1, 1, 1, 0], np.float32)
-    config = TrainConfig(warmup=0.0, weight_decay=0.1, clip=0.05)
+    config = TrainConfig(warmup=0.0, weight_decay=10.0, clip=0.05)
     optimiser = make_optimiser(config, 10)
     state = optimiser.init(eqx.filter(start, eqx.is_inexact_array))
     start = eqx.nn.inference_mode(start)
@@ -108,7 +108,7 @@ def test_one_step_against_torch():
     truth = torch.nn.functional.binary_cross_entropy_with_logits(y[:3, 0], torch.tensor(labels[:3]))
     truth.backward()
     torch.nn.utils.clip_grad_norm_(theirs, config.clip)
-    torch.optim.AdamW(theirs, lr=config.learning_rate, weight_decay=0.1).step()
+    torch.optim.AdamW(theirs, lr=config.learning_rate, weight_decay=10.0).step()
     np.testing.assert_allclose(loss, truth.item(), rtol=1e-5)
     for number, layer in enumerate(ours.head.mlp.layers):
         np.testing.assert_allclose(layer.weight, theirs[2 * number].detach(), atol=2e-5)
@@ -153,3 +153,43 @@ def test_a_loss_that_explodes_is_told():
     config = TrainConfig(epochs=1, learning_rate=1e30, warmup=0.0, tokens_per_batch=1024)
     with pytest.raises(InputError, match="epoch 1: the loss is no number"):
         fit(model(), examples(60, 0), examples(10, 1), config)
+
+
+def test_the_learning_rate_rises_and_falls():
+    config = TrainConfig(learning_rate=0.1, warmup=0.2, weight_decay=0.0, clip=1e9)
+    optimiser = make_optimiser(config, 50)
+    parameter = np.ones(3, np.float32)
+    state, sizes = optimiser.init(parameter), []
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(50):
+            update, state = optimiser.update(np.ones(3, np.float32), state, parameter)
+            sizes.append(float(-update[0]))
+    peak = int(np.argmax(sizes))
+    # Adam's step on a constant gradient is the learning rate itself.
+    assert (peak, sizes[peak]) == (10, pytest.approx(0.1, rel=1e-4))
+    assert sizes[0] == 0
+    assert np.all(np.diff(sizes[:11]) > 0)
+    assert np.all(np.diff(sizes[10:]) < 0)
+    assert sizes[-1] < 0.001
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_long_warmup_of_a_short_run(steps):
+    make_optimiser(TrainConfig(warmup=0.99), steps)
+
+
+def test_dropout_differs_by_step_and_by_protein():
+    start, data = model(), examples(2, 3)
+    tokens = np.full((2, 96), 1, np.int32)
+    tokens[:, : len(data.proteins[0])] = data.proteins[0]
+    labels, weights = np.ones(2, np.float32), np.ones(2, np.float32)
+    optimiser = make_optimiser(TrainConfig(), 10)
+    state = optimiser.init(eqx.filter(start, eqx.is_inexact_array))
+
+    def loss(seed: int, weights: np.ndarray) -> float:
+        key = jax.random.key(seed)
+        return float(train_step(start, state, optimiser, tokens, labels, weights, key)[2])
+
+    assert loss(0, weights) != loss(1, weights)
+    first, second = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    assert loss(0, first) != loss(0, second)
