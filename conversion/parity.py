@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,194 +15,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Int
 
-from conversion.dlpack import to_jax
+from conversion.compare import (
+    BFLOAT16_TOLERANCE,
+    FLOAT32_TOLERANCE,
+    compare,
+    failures,
+)
 from conversion.export import plan
+from conversion.ladder import bridge, run_ours
 from conversion.layouts import Layout
-from conversion.names import TABLE
-from conversion.originals import Original, Rungs, installed
-from conversion.panel import PROTEINS, Case, cases
+from conversion.originals import Original, installed
+from conversion.panel import PROTEINS, cases
 from conversion.port import read_leaf, understand
 from conversion.report import describe_machine, format_report, save_report
 from conversion.sources import RELEASES, Source, open_source
 from eqxesm.alphabet import MASK, Tokenizer
-from eqxesm.checkpoint.format import fill
 from eqxesm.encoders import ESMC, PRESETS, ESMCConfig
 from eqxesm.errors import InputError
-
-FLOAT32_TOLERANCE = 1e-5
-"""Relative L2 distance of any rung from the float32 original."""
-
-BFLOAT16_TOLERANCE = 3e-2
-"""The same from the bfloat16 original."""
-
-BFLOAT16_EXCESS = 1.2
-"""How many times further from the float32 truth ours may be than the bfloat16 original is."""
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far ours is from theirs.
-
-    Attributes:
-        relative_l2: norm of the difference over the norm of theirs.
-        p999: the 99.9th percentile of the absolute difference.
-        maximum: its maximum.
-        cosine: of the angle between both.
-    """
-
-    relative_l2: float
-    p999: float
-    maximum: float
-    cosine: float
-
-
-def distance(ours: Float[np.ndarray, "n _"], theirs: Float[np.ndarray, "n _"]) -> Distance:
-    """Measure the distance between two sets of vectors, in float64.
-
-    Args:
-        ours: what we computed `[n features]`.
-        theirs: what the original did.
-
-    Returns:
-        The distance.
-    """
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-    difference = np.abs(ours - theirs)
-    norms = np.linalg.norm(ours) * np.linalg.norm(theirs)
-    return Distance(
-        float(np.linalg.norm(difference) / np.linalg.norm(theirs)),
-        float(np.percentile(difference, 99.9)),
-        float(difference.max()),
-        float((ours * theirs).sum() / norms),
-    )
-
-
-def bridge(original: Original, config: ESMCConfig) -> tuple[ESMC, int]:
-    """Port an original through dlpack, on the device that it is on.
-
-    Args:
-        original: with its weights.
-        config: its architecture.
-
-    Returns:
-        Our encoder, and how many tensors crossed; each of them shared its memory, or this fails.
-
-    Raises:
-        InputError: a tensor could not cross without a copy.
-    """
-    shared = {name: to_jax(tensor) for name, tensor in original.module.state_dict().items()}
-    layout = Layout(original.layout)
-
-    def leaf(ours: str) -> Array:
-        row = next(row for row in TABLE if row.ours == ours)
-        part = row.part(layout.name)
-        rows = []
-        for layer in range(config.layers if ours.startswith("blocks.") else 1):
-            whole = shared[layout.tensor(row, layer)]
-            height = whole.shape[0] // part.of
-            rows.append(whole[part.index * height : (part.index + 1) * height])
-        return jnp.stack(rows) if ours.startswith("blocks.") else rows[0]
-
-    skeleton = eqx.filter_eval_shape(lambda: ESMC(config, key=jax.random.key(0)))
-    return fill(skeleton, {row.ours: leaf(row.ours) for row in TABLE}), len(shared)
-
-
-@eqx.filter_jit
-def climb(
-    encoder: ESMC, tokens: Int[Array, "batch length"], sequence_id: Int[Array, "batch length"]
-) -> dict[str, Float[Array, "batch length _"]]:
-    """Climb the ladder with ours; the counterpart of `Original.run`.
-
-    Args:
-        encoder: ours.
-        tokens: a padded batch.
-        sequence_id: chain of each position, -1 at padding.
-
-    Returns:
-        Every block's output, the embedding after the final norm, and the logits.
-    """
-    layers, lm_head = encoder.config.layers, encoder.lm_head
-    if lm_head is None:
-        raise ValueError("parity wants an encoder with its LM head")
-
-    def run(
-        tokens: Int[Array, " length"], sequence_id: Int[Array, " length"]
-    ) -> dict[str, Float[Array, "length _"]]:
-        last, kept = encoder.run_blocks(tokens, sequence_id, tuple(range(layers)), False)
-        embedding = jax.vmap(encoder.norm)(last)
-        rungs = {f"block {number}": kept[number] for number in range(layers)}
-        return rungs | {
-            f"block {layers}": last,
-            "embedding": embedding,
-            "logits": jax.vmap(lm_head)(embedding),
-        }
-
-    return jax.vmap(run)(tokens, sequence_id)
-
-
-def run_ours(encoder: ESMC, case: Case) -> Rungs:
-    """Run a case and bring what comes out to float32 on the CPU.
-
-    Args:
-        encoder: ours.
-        case: the proteins.
-
-    Returns:
-        Rungs by name.
-    """
-    rungs = climb(encoder, jnp.asarray(case.tokens), jnp.asarray(case.sequence_id))
-    return {name: np.asarray(rung.astype(jnp.float32)) for name, rung in rungs.items()}
-
-
-def compare(
-    ours: Rungs, theirs: Rungs, truth: Rungs, kept: Bool[np.ndarray, "batch length"]
-) -> dict[str, dict[str, float]]:
-    """Compare rung by rung, residues only.
-
-    Args:
-        ours: what we computed.
-        theirs: what the original did, in the same precision.
-        truth: what the original did in float32.
-        kept: True where there is no padding.
-
-    Returns:
-        For each rung the fields of `Distance` and both sides' distance to the truth.
-    """
-    return {
-        name: {
-            **asdict(distance(ours[name][kept], theirs[name][kept])),
-            "ours_to_truth": distance(ours[name][kept], truth[name][kept]).relative_l2,
-            "theirs_to_truth": distance(theirs[name][kept], truth[name][kept]).relative_l2,
-        }
-        for name in theirs
-    }
-
-
-def failures(rungs: dict[str, dict[str, float]], dtype: str) -> list[str]:
-    """Name what is over tolerance.
-
-    Args:
-        rungs: what `compare` gave.
-        dtype: precision of the run.
-
-    Returns:
-        A line for each rung that fails.
-    """
-    tolerance = FLOAT32_TOLERANCE if dtype == "float32" else BFLOAT16_TOLERANCE
-    lines = []
-    for name, found in rungs.items():
-        # Written so that a distance which is no number fails.
-        if not found["relative_l2"] <= tolerance:
-            lines.append(f"{name}: relative L2 {found['relative_l2']:.1e} is over {tolerance:.0e}")
-        bound = BFLOAT16_EXCESS * found["theirs_to_truth"]
-        if dtype != "float32" and not found["ours_to_truth"] <= bound:
-            lines.append(
-                f"{name}: {found['ours_to_truth']:.1e} from the float32 truth, "
-                f"over {BFLOAT16_EXCESS} times the original's {found['theirs_to_truth']:.1e}"
-            )
-    return lines
 
 
 def pseudo_perplexities(encoder: ESMC, original: Original) -> dict[str, float]:

@@ -141,7 +141,8 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     from eqxesm.checkpoint.format import CARD
-    from eqxesm.solubility import SolubilityModel, describe_model, locate, read_record
+    from eqxesm.description import describe_model, read_record
+    from eqxesm.solubility import SolubilityModel, locate
 
     folder = locate(options.model, options.revision)
     model = SolubilityModel.from_pretrained(folder)

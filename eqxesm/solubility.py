@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from eqxesm.checkpoint.schema import (
 )
 from eqxesm.data.bucketing import TOKENS_PER_BATCH
 from eqxesm.data.cleaning import Cleaned, Cleaning
+from eqxesm.declarations import Calibration, Limits
 from eqxesm.encoders import ENCODERS, AbstractEncoder, Inputs, cast, residue_mask
 from eqxesm.encoders.layers import at_least_float32
 from eqxesm.errors import InputError
@@ -42,52 +41,6 @@ SECTIONS = ("encoder", "head", "cleaning", "calibration", "limits", "provenance"
 
 DEFAULT = "default"
 """The name of the model that is shipped inside the package."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How a logit becomes a probability, and a probability a decision.
-
-    Args:
-        temperature: the logit is divided by it before the sigmoid (Guo et al. 2017,
-            arXiv:1706.04599).
-        threshold: a protein of at least this probability is called soluble.
-
-    Raises:
-        ValueError: the temperature is not positive, or the threshold not between 0 and 1.
-    """
-
-    temperature: float = 1.0
-    threshold: float = 0.5
-
-    def __post_init__(self):
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise ValueError(f"temperature is {self.temperature}: it must be positive and finite")
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold is {self.threshold}: it must lie between 0 and 1")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What proteins a model may be asked about.
-
-    Args:
-        max_residues: the longest protein that it was trained on, after cleaning.
-        min_residues: the shortest one.
-
-    Raises:
-        ValueError: `min_residues` is below 1 or above `max_residues`.
-    """
-
-    max_residues: int = 2046
-    min_residues: int = 1
-
-    def __post_init__(self):
-        if not 1 <= self.min_residues <= self.max_residues:
-            raise ValueError(
-                f"min_residues is {self.min_residues}: it must be at least 1 and at most "
-                f"max_residues, {self.max_residues}"
-            )
 
 
 class SolubilityModel(eqx.Module):
@@ -323,69 +276,6 @@ def provenance_of(model: SolubilityModel) -> Provenance | None:
     if model.provenance is not None or base is None:
         return model.provenance
     return dataclasses.replace(base, source=f"trained on top of {base.source}")
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Read how a model was trained and evaluated.
-
-    Args:
-        folder: a checkpoint.
-
-    Returns:
-        What `save_pretrained` was given as its record, or None if nothing was recorded.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    path = folder / METRICS
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON: fetch or write it again") from error
-    if not isinstance(record, dict) or not isinstance(record.get("summary"), str):
-        raise InputError(f"{path}: has no summary: fetch or write it again")
-    return record
-
-
-def describe_model(model: SolubilityModel) -> dict[str, str]:
-    """Say what a model is.
-
-    Args:
-        model: the model.
-
-    Returns:
-        Lines of text by heading.
-    """
-
-    def size(part: eqx.Module) -> str:
-        arrays = jax.tree.leaves(eqx.filter(part, eqx.is_array))
-        return f"{sum(array.size for array in arrays):,} parameters"
-
-    def fields(config: Any) -> str:
-        values = dataclasses.asdict(config).items()
-        return ", ".join(
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in values
-        )
-
-    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))}
-    origin = provenance_of(model) or Provenance("not recorded")
-    encoder, head = describe(ENCODERS, model.encoder.config), describe(HEADS, model.head.config)
-    return {
-        "encoder": "; ".join(
-            filter(None, (encoder["type"], size(model.encoder), fields(model.encoder.config)))
-        ),
-        "head": f"{head['type']}; {size(model.head)}; {fields(model.head.config)}",
-        "precision": ", ".join(sorted(dtypes)),
-        "cleaning": fields(model.cleaning),
-        "calibration": fields(model.calibration),
-        "limits": fields(model.limits),
-        "source": origin.source,
-        "revision": origin.revision or "none recorded",
-        "licence": origin.license or "not recorded",
-    }
 
 
 def locate(source: str | os.PathLike, revision: str | None = None) -> Path:

@@ -21,9 +21,9 @@ from eqxesm import ESMC, Calibration, ESMCConfig, OneHot, SolubilityModel
 from eqxesm.checkpoint import format, tensors  # noqa: A004
 from eqxesm.checkpoint.schema import Provenance
 from eqxesm.data.cleaning import Cleaning
+from eqxesm.declarations import Limits
 from eqxesm.encoders import cast
 from eqxesm.errors import InputError
-from eqxesm.solubility import Limits
 from heads import CompositionMLP, CompositionMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 
 PROVENANCE = Provenance("someone/somewhere", "0123abc", ("ff  model.safetensors",), "mit")

@@ -20,8 +20,8 @@ import eqxesm
 from eqxesm import Calibration, OneHot, SolubilityModel, cli
 from eqxesm.checkpoint.schema import Provenance
 from eqxesm.data.cleaning import Cleaning
+from eqxesm.declarations import Limits
 from eqxesm.errors import InputError
-from eqxesm.solubility import Limits
 from heads import CompositionMLP, CompositionMLPConfig
 
 SHIPPED = Path(eqxesm.__file__).parent / "default" / "config.json"

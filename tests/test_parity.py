@@ -18,6 +18,7 @@ from originals import TINY
 from safetensors.numpy import save_file
 
 from conversion import parity
+from conversion.compare import distance
 from conversion.originals import installed
 from conversion.panel import cases
 from conversion.report import format_report, save_report
@@ -204,7 +205,7 @@ def test_the_panel_is_what_it_says():
 def test_distances_are_their_closed_forms():
     theirs = np.array([[3.0, 0.0], [0.0, 4.0]], np.float32)
     ours = np.array([[3.0, 0.0], [0.0, 4.5]], np.float32)
-    found = parity.distance(ours, theirs)
+    found = distance(ours, theirs)
     assert found.relative_l2 == pytest.approx(0.1)
     assert found.maximum == 0.5
     assert found.cosine == pytest.approx((9 + 18) / (5 * np.sqrt(9 + 4.5**2)))

@@ -7,9 +7,9 @@ import pytest
 from eqxesm import ESMC, Calibration, ESMCConfig, InputError, OneHot, SolubilityModel
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.records import Record
+from eqxesm.declarations import Limits
 from eqxesm.encoders import cast
 from eqxesm.prediction import predict_records
-from eqxesm.solubility import Limits
 from heads import CompositionMLP, CompositionMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 
 GOOD = ["MKVLLAAG", "GSHMWWYYFFPPL", "mkv lla*", "A" * 60, "MKJXU", "C"]

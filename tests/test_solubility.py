@@ -13,8 +13,9 @@ from eqxesm import ESMC, Calibration, ESMCConfig, InputError, OneHot, Solubility
 from eqxesm.alphabet import PAD
 from eqxesm.checkpoint.schema import Provenance
 from eqxesm.data.cleaning import Cleaning
+from eqxesm.declarations import Limits
+from eqxesm.description import describe_model
 from eqxesm.encoders import ENCODERS, as_probabilities, cast
-from eqxesm.solubility import Limits, describe_model
 from heads import HEADS, Convolution, ConvolutionConfig, MeanPoolMLP, MeanPoolMLPConfig
 
 TOKENIZER = Tokenizer()

@@ -26,6 +26,7 @@ from eqxesm.checkpoint.format import CARD, METRICS
 from eqxesm.checkpoint.schema import Provenance
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.records import read_records
+from eqxesm.declarations import Limits
 from eqxesm.evaluation import (
     CompositionRegression,
     TagRule,
@@ -33,7 +34,6 @@ from eqxesm.evaluation import (
     fit_temperature,
     to_plain,
 )
-from eqxesm.solubility import Limits
 from eqxesm.training import Epoch, Examples, TrainConfig, cross_entropy, fit, logits
 from heads import CompositionMLP, CompositionMLPConfig, Convolution, ConvolutionConfig
 
