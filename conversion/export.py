@@ -18,6 +18,7 @@ from eqxesm import solubility
 from eqxesm.alphabet import CLS, EOS, MASK, PAD, VOCAB_SIZE
 from eqxesm.checkpoint import tensors
 from eqxesm.checkpoint.atomic import whole_folder
+from eqxesm.checkpoint.format import misfits
 from eqxesm.checkpoint.schema import CONFIG, parse_type, read_config, read_sections
 from eqxesm.checkpoint.tensors import Spec, Tensor
 from eqxesm.encoders import ENCODERS, PRESETS, ESMCConfig
@@ -137,12 +138,8 @@ def open_encoder(folder: Path) -> tuple[ESMCConfig, Mapping[str, Tensor]]:
         for name, tensor in stored.items()
         if name.startswith(prefix)
     }
-    wanted = skeleton(config)
-    wrong = sorted(
-        name for name in wanted if name not in found or found[name].spec.shape != wanted[name]
-    )
-    if wrong:
-        raise InputError(f"{folder}: {wrong[0]} is missing or misshaped: fetch or write it again")
+    if problems := misfits(found, skeleton(config)):
+        raise InputError(f"{folder}: {'; '.join(problems)}: fetch or write it again")
     return config, found
 
 

@@ -420,7 +420,8 @@ def test_push_uploads_the_folder_once(states, tmp_path, capsys, monkeypatch):
     status, out, _ = run(capsys, *arguments)
     assert status == 0
     assert "pushed  https://huggingface.co/me/tiny" in out
-    assert [call[:2] for call in Hub.calls] == [("create", "me/tiny"), ("upload", "me/tiny")]
+    assert Hub.calls[0] == ("create", "me/tiny", {"private": True, "exist_ok": True})
+    assert [call[:2] for call in Hub.calls[1:]] == [("upload", "me/tiny")]
     assert Hub.calls[1][2] == ["README.md", "config.json", "model.safetensors"]
 
 
@@ -439,10 +440,6 @@ def test_hub_addresses(tmp_path, capsys):
     address = "hf://someone/esmc@abc"
     error = refused(capsys, tmp_path / "ours", SIZE, "--source", address)
     assert error.startswith("conversion.port: error: someone/esmc@abc:")
-
-
-def test_a_private_repository_is_made():
-    assert Hub.calls[0] == ("create", "me/tiny", {"private": True, "exist_ok": True})
 
 
 @pytest.mark.parametrize("named", [None, "float32"])

@@ -186,3 +186,23 @@ def test_the_command_says_what_it_wrote(ported, tmp_path, capsys):
     assert main([str(argument) for argument in arguments]) == 0
     size = sum(array.nbytes for array in load_file(tmp_path / "out" / "model.safetensors").values())
     assert f"fused layout, 38 tensors, {size:,} bytes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state | {"lora.a": np.zeros(2, np.float32)}, "unknown lora.a"),
+        (lambda state: state | {"norm.weight": np.ones(128, np.int32)}, "norm.weight has dtype"),
+        (lambda state: state | {"norm.weight": np.ones(128)}, "which JAX would narrow"),
+        (lambda state: {k: v for k, v in state.items() if k != "embedding"}, "missing embedding"),
+    ],
+)
+def test_weights_that_do_not_fit(ported, tmp_path, capsys, change, message):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in ported.iterdir():
+        if file.suffix != ".safetensors":
+            (broken / file.name).write_bytes(file.read_bytes())
+    save_file(change(load_file(ported / "model.safetensors")), broken / "model.safetensors")
+    error = refused(capsys, broken, "--layout", "fused", "--out", tmp_path / "out")
+    assert message in error

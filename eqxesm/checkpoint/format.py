@@ -146,24 +146,39 @@ def load_leaves(folder: Path, skeleton: PyTree) -> PyTree:
     """
     stored = tensors.open_folder(folder)
     wanted = named_leaves(skeleton)
-    problems = [f"missing {name}" for name in sorted(set(wanted) - set(stored))]
-    problems += [f"unknown {name}" for name in sorted(set(stored) - set(wanted))]
-    problems += [
-        f"{name} has shape {list(stored[name].spec.shape)}, not {list(wanted[name].shape)}"
-        for name in sorted(set(stored) & set(wanted))
-        if stored[name].spec.shape != wanted[name].shape
-    ]
-    problems += [
-        f"{name} has dtype {stored[name].spec.dtype}, which is not floating point"
-        for name in sorted(set(stored) & set(wanted))
-        if not jnp.issubdtype(stored[name].spec.dtype, jnp.floating)
-    ]
+    problems = misfits(stored, {name: tuple(leaf.shape) for name, leaf in wanted.items()})
     if problems:
         raise InputError(
             f"{folder}: the weights do not fit {CONFIG}: {'; '.join(problems)}: "
             "they belong to another model"
         )
     return fill(skeleton, {name: jax.device_put(stored[name].view()) for name in wanted})
+
+
+def misfits(
+    stored: Mapping[str, tensors.Tensor], wanted: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """Name everything about stored weights that does not fit.
+
+    Args:
+        stored: tensors by name.
+        wanted: shapes by name.
+
+    Returns:
+        A few words for each tensor that is missing, unknown, misshaped or of a dtype that is no
+        floating-point number of at most 32 bits.
+    """
+    problems = [f"missing {name}" for name in sorted(set(wanted) - set(stored))]
+    problems += [f"unknown {name}" for name in sorted(set(stored) - set(wanted))]
+    for name in sorted(set(stored) & set(wanted)):
+        spec = stored[name].spec
+        if spec.shape != wanted[name]:
+            problems.append(f"{name} has shape {list(spec.shape)}, not {list(wanted[name])}")
+        if not jnp.issubdtype(spec.dtype, jnp.floating):
+            problems.append(f"{name} has dtype {spec.dtype}, which is not floating point")
+        elif spec.dtype.itemsize > 4:
+            problems.append(f"{name} has dtype {spec.dtype}, which JAX would narrow")
+    return problems
 
 
 def fill(skeleton: PyTree, leaves: Mapping[str, jax.Array]) -> PyTree:

@@ -210,42 +210,24 @@ def auroc(measured: dict, name: str) -> str:
     return f"{row['metrics']['auroc']['value']:.3f}"
 
 
-def main() -> None:
-    """Do it all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
-    parser.add_argument("--out", type=Path, help="checkpoint folder (default: inside the package)")
-    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
-    parser.add_argument("--proteins", type=int, help="try it out on this many")
-    options = parser.parse_args()
-    recipes = {
-        head: dataclasses.replace(recipe, epochs=options.epochs) for head, recipe in RECIPES.items()
-    }
-    training, validation, described = read_pool(
-        options.data / "train_pool" / "pool.csv", options.proteins
-    )
-    trained = {head: train(head, STRIPPED, recipes[head], training, validation) for head in HEADS}
-    best = min(trained, key=lambda head: trained[head][1])
-    model = dataclasses.replace(
-        trained[best][0],
-        provenance=Provenance("model_cards/default/make.py", license="apache-2.0"),
-    )
-    config = recipes[best]
-    left, _ = train(best, AS_PUBLISHED, config, training, validation)
+def make_record(
+    best: str,
+    losses: dict[str, float],
+    config: TrainConfig,
+    described: list[dict],
+    training: Set,
+    validation: Set,
+    sets: list[dict],
+) -> dict:
+    """Write down what the card tells."""
     other = next(head for head in HEADS if head != best)
-    sets = []
-    for data in read_test(options.data, options.proteins):
-        models = {"this model": model, f"{other} baseline": trained[other][0]}
-        sets.append(measure(data, STRIPPED, STRIPPED_VARIANT, training, models))
-        models |= {f"{best} trained with tags left": left}
-        sets.append(measure(data, AS_PUBLISHED, "as published", training, models))
     ranking = " and ".join(
         f"{auroc(data, 'this model')} beside {auroc(data, 'composition regression')} on {data['name']}"
         for data in sets
         if data["variant"] == STRIPPED_VARIANT
     )
-    losses = ", ".join(f"{head} {loss:.4f}" for head, (_, loss) in trained.items())
-    record = {
+    compared = ", ".join(f"{head} {loss:.4f}" for head, loss in losses.items())
+    return {
         "name": "default",
         "summary": f"The {best} baseline, which eqxesm ships so that there is something to predict "
         "with offline. It is a modest model. With tags stripped, which is how it sees every "
@@ -269,7 +251,7 @@ def main() -> None:
                 f"{config.weight_decay}, at most {config.epochs} epochs, stopped after "
                 f"{config.patience} without a better held-out loss",
                 "Seed": config.seed,
-                "Held-out cross-entropy after calibration": losses,
+                "Held-out cross-entropy after calibration": compared,
                 "Hardware": f"{platform.machine()} CPU, no accelerator",
                 "Versions": ", ".join(
                     f"{name} {version(name)}" for name in ("eqxesm", "jax", "equinox", "optax")
@@ -283,6 +265,38 @@ def main() -> None:
         },
         "limits": LIMITS,
     }
+
+
+def main() -> None:
+    """Do it all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
+    parser.add_argument("--out", type=Path, help="checkpoint folder (default: inside the package)")
+    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
+    parser.add_argument("--proteins", type=int, help="try it out on this many")
+    options = parser.parse_args()
+    recipes = {
+        head: dataclasses.replace(recipe, epochs=options.epochs) for head, recipe in RECIPES.items()
+    }
+    training, validation, described = read_pool(
+        options.data / "train_pool" / "pool.csv", options.proteins
+    )
+    trained = {head: train(head, STRIPPED, recipes[head], training, validation) for head in HEADS}
+    best = min(trained, key=lambda head: trained[head][1])
+    model = dataclasses.replace(
+        trained[best][0],
+        provenance=Provenance("model_cards/default/make.py", license="apache-2.0"),
+    )
+    left, _ = train(best, AS_PUBLISHED, recipes[best], training, validation)
+    other = next(head for head in HEADS if head != best)
+    sets = []
+    for data in read_test(options.data, options.proteins):
+        models = {"this model": model, f"{other} baseline": trained[other][0]}
+        sets.append(measure(data, STRIPPED, STRIPPED_VARIANT, training, models))
+        models |= {f"{best} trained with tags left": left}
+        sets.append(measure(data, AS_PUBLISHED, "as published", training, models))
+    losses = {head: loss for head, (_, loss) in trained.items()}
+    record = make_record(best, losses, recipes[best], described, training, validation, sets)
     folder = options.out or PACKAGED
     model.save_pretrained(folder, record)
     if options.out is None:
