@@ -25,7 +25,6 @@ from eqxesm.alphabet import PAD, VOCABULARY
 from eqxesm.encoders import PRESETS, cast
 
 TOLERANCE = 1e-5
-# The first release rounds its feed-forward width up to a multiple of 256.
 LAYERS, D_MODEL, HEADS = TINY["layers"], TINY["d_model"], TINY["heads"]
 
 
