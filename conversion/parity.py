@@ -111,21 +111,23 @@ def check_parity(original: Original, config: ESMCConfig, dtype: str) -> dict[str
     }
 
 
-def state_from(source: Source, layout: str, size: str) -> dict[str, torch.Tensor]:
+def state_from(
+    source: Source, found: Layout, layout: str, config: ESMCConfig
+) -> dict[str, torch.Tensor]:
     """Spell a published checkpoint in the layout of an original.
 
     Args:
-        source: the checkpoint, in any layout.
+        source: the checkpoint.
+        found: its layout.
         layout: the original's.
-        size: what it must be.
+        config: the architecture.
 
     Returns:
         float32 tensors by their names in that layout.
 
     Raises:
-        InputError: the source is not exactly an ESM-C of that size with an LM head.
+        InputError: the source has no LM head.
     """
-    found, config = understand(size, source)
     if not config.lm_head:
         raise InputError(f"{source.name}: has no LM head, and parity wants one: name a whole ESM-C")
     if found.name == layout:
@@ -217,9 +219,9 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             hashes: tuple[str, ...] = ()
         else:
             source = open_source(options.size, options.source)
-            original.fill(state_from(source, original.layout, options.size))
+            found, config = understand(options.size, source)
+            original.fill(state_from(source, found, original.layout, config))
             weights, hashes = source.name, source.hashes()
-            found, _ = understand(options.size, source)
             if found.name != original.layout:
                 weights += (
                     f" (respelled from {found.name} to {original.layout} by the port's own table, "

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import equinox as eqx
@@ -146,6 +147,7 @@ def read_leaf(source: Source, layout: Layout, row: Row, layer: int) -> np.ndarra
     return tensor.read(part.index * height, (part.index + 1) * height)
 
 
+@cache
 def skeleton(config: ESMCConfig) -> dict[str, tuple[int, ...]]:
     """List the leaves of an encoder without making it.
 

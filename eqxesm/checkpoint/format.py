@@ -1,6 +1,5 @@
 """A checkpoint folder: `config.json`, weights by dotted name, and the card."""
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -52,7 +51,7 @@ def save(
     Args:
         folder: where to; an earlier checkpoint there is replaced, anything else is left alone.
         tree: the model.
-        sections: what `config.json` says beside the versions; dataclasses are written as objects.
+        sections: what `config.json` says beside the versions.
         texts: further files by name, the card among them.
         shard_bytes: largest weights file.
 
@@ -94,15 +93,9 @@ def write(
     with whole_folder(folder) as partial:
         _refuse_strangers(Path(os.path.realpath(folder)), partial)
         tensors.write_folder(partial, specs, parts, shard_bytes)
-        (partial / CONFIG).write_text(json.dumps(config, indent=2, default=_plain) + "\n")
+        (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
-
-
-def _plain(value: object) -> dict[str, Any]:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    raise TypeError(f"{type(value).__name__} does not go into {CONFIG}")
 
 
 def _refuse_strangers(folder: Path, partial: Path) -> None:
