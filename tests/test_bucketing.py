@@ -1,6 +1,5 @@
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,7 +47,6 @@ def test_rows_per_batch(length, budget, rows):
 
 def test_no_proteins_are_no_batches():
     assert batches([]) == []
-    assert batches([], generator=np.random.default_rng(0)) == []
 
 
 def check(result, lengths, budget):
@@ -73,27 +71,3 @@ def test_every_protein_comes_once_within_the_budget(lengths, budget):
         assert members == sorted(members)
         rows = max(1, budget // size)
         assert Counter(sizes)[size] == -(-len(members) // rows)
-
-
-@quick
-@given(many_lengths, budgets, st.integers(0, 2**32))
-def test_shuffling_is_repeatable_and_loses_nothing(lengths, budget, seed):
-    first, second = (batches(lengths, budget, np.random.default_rng(seed)) for _ in range(2))
-    assert first == second
-    check(first, lengths, budget)
-    assert Counter((length, len(batch)) for length, batch in first) == Counter(
-        (length, len(batch)) for length, batch in batches(lengths, budget)
-    )
-
-
-def test_shuffles_differ_by_seed_and_by_epoch():
-    lengths = [10 * (i % 40) + 1 for i in range(200)]
-    generator = np.random.default_rng(0)
-    shuffles = [batches(lengths, 512, np.random.default_rng(seed)) for seed in range(1, 6)]
-    shuffles += [batches(lengths, 512, generator) for _ in range(3)]
-    shuffles += [batches(lengths, 512)]
-    assert len({str(shuffle) for shuffle in shuffles}) == len(shuffles)
-    # Both the order of the batches and who sits with whom.
-    orders = {str([length for length, _ in shuffle]) for shuffle in shuffles}
-    companies = {str(sorted(sorted(batch) for _, batch in shuffle)) for shuffle in shuffles}
-    assert len(orders) == len(companies) == len(shuffles)

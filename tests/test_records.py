@@ -121,6 +121,23 @@ def test_table_with_named_columns_and_quotes(write):
     assert records == [Record("1", "MKV", 1)]
 
 
+def test_extra_columns_come_along(write):
+    path = write("p.csv", "id,sequence,fold, terms ,label\na,MKV,3, MIT ,1\nb,M,,,0\n")
+    records = read_records(path, labels=True, extra_columns=("terms", "fold", "id"))
+    assert records == [
+        Record("a", "MKV", 1, {"terms": "MIT", "fold": "3", "id": "a"}),
+        Record("b", "M", 0, {"terms": "", "fold": "", "id": "b"}),
+    ]
+    assert read_records(path)[0].extra == {}
+    assert len({*records, *read_records(path, labels=True)}) == 4
+
+
+def test_refuses_extra_columns_that_are_not_there(write):
+    assert "no column 'fold'" in refusal(write("p.csv", CSV), extra_columns=("fold",))
+    message = refusal(write("p.fasta", FASTA), extra_columns=("fold",))
+    assert re.search(r"p\.fasta is read as FASTA, .*'fold'", message)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

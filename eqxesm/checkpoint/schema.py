@@ -142,7 +142,7 @@ def parse(cls: type[Config], values: Any, where: str) -> Config:
 def _coerce(value: Any, hint: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
-    if hint is float and type(value) is int and _fits(value, int):
+    if hint in (float, float | None) and type(value) is int and _fits(value, int):
         return float(value)
     return value
 

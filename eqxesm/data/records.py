@@ -7,11 +7,14 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
+import numpy as np
 from Bio.SeqIO.FastaIO import SimpleFastaParser
+from jaxtyping import Int
 
 from eqxesm.errors import InputError
 
@@ -21,11 +24,58 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 @dataclass(frozen=True)
 class Record:
-    """One protein as it was read: 1 is soluble, 0 insoluble, None not labelled."""
+    """One protein as it was read: 1 is soluble, 0 insoluble, None not labelled.
+
+    `extra` holds the other columns that were asked for, without the white space around them.
+    """
 
     id: str
     sequence: str
     label: int | None = None
+    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class LabelledProtein:
+    """One protein to train on or to measure with: 1 is soluble, 0 insoluble.
+
+    Attributes:
+        id: unique within its source.
+        sequence: residues as they were read.
+        label: 0 or 1.
+        source: which collection it comes from.
+        license: the terms that it stands under, where they are known.
+        fold: the fold of a cross-validation that it belongs to.
+        cluster: the family that it belongs to.
+    """
+
+    id: str
+    sequence: str
+    label: int
+    source: str
+    license: str | None = None
+    fold: str | None = None
+    cluster: str | None = None
+
+
+class Selection(Sequence[LabelledProtein]):
+    """Some proteins of a sequence, each looked up when it is asked for."""
+
+    def __init__(self, proteins: Sequence[LabelledProtein], indices: Int[np.ndarray, " selected"]):
+        self._proteins = proteins
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> LabelledProtein: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Selection": ...
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Selection(self._proteins, self._indices[index])
+        return self._proteins[int(self._indices[index])]
 
 
 def read_records(
@@ -35,6 +85,7 @@ def read_records(
     sequence_column: str = "sequence",
     label_column: str = "label",
     id_column: str | None = None,
+    extra_columns: Sequence[str] = (),
 ) -> list[Record]:
     """Read every protein of a file, in its order.
 
@@ -49,23 +100,29 @@ def read_records(
         label_column: a table's column of labels.
         id_column: a table's column of ids; by default `id`, or the row's number where there is
             none.
+        extra_columns: columns of a table that come along as they are.
 
     Returns:
         The records, at least one.
 
     Raises:
         InputError: the file cannot be read, is no text or no FASTA, CSV or TSV, holds no records,
-            or lacks a column, an id or a label.
+            or lacks a column, an id or a label; or extra columns of FASTA are asked for.
     """
     name = "standard input" if os.fspath(path) == "-" else os.fspath(path)
     text = _decode(name, _read_bytes(path))
     stem = name.lower().removesuffix(".gz")
     delimiter = DELIMITERS.get(Path(stem).suffix)
+    if delimiter is None and extra_columns:
+        raise InputError(
+            f"{name} is read as FASTA, which has no column {extra_columns[0]!r}: leave it out, or "
+            "give a file whose name ends in .csv or .tsv"
+        )
     if delimiter is None:
         records = list(_fasta(name, text, labels))
     else:
         columns = (sequence_column, label_column if labels else None, id_column)
-        records = list(_table(name, text, delimiter, *columns))
+        records = list(_table(name, text, delimiter, *columns, extra_columns))
     if not records:
         raise InputError(f"{name} holds no records: give at least 1 protein")
     return records
@@ -147,6 +204,7 @@ def _table(
     sequence_column: str,
     label_column: str | None,
     id_column: str | None,
+    extra_columns: Sequence[str],
 ) -> Iterator[Record]:
     rows = _rows(name, text, delimiter)
     _, header = next(rows, (0, []))
@@ -156,7 +214,7 @@ def _table(
         id_column = "id"
     at = {
         column: _column(name, header, column)
-        for column in (sequence_column, label_column, id_column)
+        for column in (sequence_column, label_column, id_column, *extra_columns)
         if column is not None
     }
     for count, (line, fields) in enumerate(rows, start=1):
@@ -166,8 +224,9 @@ def _table(
         label = None
         if label_column is not None:
             place = f"{name}: line {line}, record {record_id!r}"
-            label = _field_label(place, label_column, fields[at[label_column]].strip())
-        yield Record(record_id, fields[at[sequence_column]], label)
+            label = parse_label(place, label_column, fields[at[label_column]])
+        extra = {column: fields[at[column]].strip() for column in extra_columns}
+        yield Record(record_id, fields[at[sequence_column]], label, extra)
 
 
 def _rows(name: str, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -199,10 +258,24 @@ def _column(name: str, header: list[str], column: str) -> int:
     return names.index(column)
 
 
-def _field_label(place: str, column: str, field: str) -> int | None:
-    if field not in ("0", "1", ""):
-        raise InputError(f"{place}: column {column!r} holds {field[:30]!r}: write 0, 1 or nothing")
-    return int(field) if field else None
+def parse_label(place: str, column: str, text: str) -> int | None:
+    """Read a label.
+
+    Args:
+        place: what to name as the place in an error.
+        column: the column that it stands in.
+        text: what stands there.
+
+    Returns:
+        1 for soluble, 0 for insoluble, None where nothing stands there.
+
+    Raises:
+        InputError: something else stands there.
+    """
+    text = text.strip()
+    if text not in ("0", "1", ""):
+        raise InputError(f"{place}: column {column!r} holds {text[:30]!r}: write 0, 1 or nothing")
+    return int(text) if text else None
 
 
 def _count(number: int) -> str:
