@@ -3,9 +3,29 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float, PyTree
 
 from eqxesm.encoders.layers import Block
+
+
+def gather(tree: PyTree) -> PyTree:
+    """Bring parameters that are split over the devices of a mesh onto each of them.
+
+    Args:
+        tree: parameters, inside of a compiled function.
+
+    Returns:
+        The same, whole; unchanged where no mesh is set (`jax.set_mesh`).
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.tree.map(
+        lambda leaf: (
+            jax.lax.with_sharding_constraint(leaf, PartitionSpec()) if eqx.is_array(leaf) else leaf
+        ),
+        tree,
+    )
 
 
 def scan_blocks(
@@ -18,7 +38,8 @@ def scan_blocks(
 ) -> tuple[Float[Array, "length d_model"], Float[Array, "chosen length d_model"]]:
     """Pass the residual stream through blocks that are stacked along a leading axis.
 
-    The chosen layers are gathered inside the scan, so that the others are never kept.
+    The chosen layers are gathered inside the scan, so that the others are never kept. Parameters
+    that are split over devices are brought together one layer at a time.
 
     Args:
         blocks: one block whose arrays have a leading axis of layers.
@@ -35,7 +56,7 @@ def scan_blocks(
     arrays, structure = eqx.partition(blocks, eqx.is_array)
 
     def block(arrays: Block, x: Float[Array, "length d_model"]) -> Float[Array, "length d_model"]:
-        return eqx.combine(arrays, structure)(x, angles, mask)
+        return eqx.combine(gather(arrays), structure)(x, angles, mask)
 
     run = jax.checkpoint(block) if remat else block
 
