@@ -33,7 +33,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON: fetch or write it again") from error
     if not isinstance(record, dict) or not isinstance(record.get("summary"), str):
         raise InputError(f"{path}: has no summary: fetch or write it again")

@@ -1,15 +1,29 @@
 import csv
+import functools
+import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from eqxesm.alphabet import STANDARD_RESIDUES
+from eqxesm.data.cleaning import Cleaning
 from eqxesm.errors import InputError
-from eqxesm.evaluation import CompositionRegression, TagRule, is_untagged_met
+from eqxesm.evaluation import (
+    Baselines,
+    CompositionRegression,
+    TagRule,
+    fit_baselines,
+    is_untagged_met,
+)
+from eqxesm.solubility import locate
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 BODY = "ADKLERTGIVQNWFYCPSADKLERTGIVQNWFYCPSADKLERTGIVQNWFYCPS"
@@ -81,6 +95,7 @@ def test_composition_is_centred_whatever_the_classes_number():
     assert found.mean() == pytest.approx(0.5, abs=0.05)
 
 
+@settings(deadline=None)
 @given(st.text(STANDARD_RESIDUES + "X", min_size=1, max_size=60), st.randoms())
 def test_composition_reads_no_order(sequence, random):
     model = _small_composition()
@@ -90,6 +105,21 @@ def test_composition_reads_no_order(sequence, random):
     assert 0 <= first <= 1
 
 
+def test_composition_is_scikit_learns():
+    sequences, labels = fitted()[1], np.arange(60) % 5 % 2
+    features = [
+        [*(s.count(residue) / len(s) for residue in STANDARD_RESIDUES), math.log(len(s))]
+        for s in sequences
+    ]
+    pipeline = make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
+    )
+    expected = pipeline.fit(features[:40], labels[:40]).predict_proba(features[40:])[:, 1]
+    found = CompositionRegression.fit(sequences[:40], labels[:40]).predict(sequences[40:])
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@functools.cache
 def _small_composition():
     sequences = ["M" + BODY, N_TAGGED, C_TAGGED, BODY]
     return CompositionRegression.fit(sequences, np.array([True, False, True, False]))
@@ -176,3 +206,139 @@ def test_tag_rule_knows_nothing_of_the_untagged():
     found = rule.predict([s for s, keep in zip(sequences, chosen, strict=True) if keep])
     assert sum(chosen) > 500
     assert roc_auc_score(labels[chosen], found) == 0.5
+
+
+# As what JSON holds
+
+
+def fitted(seed=2):
+    rng = np.random.default_rng(seed)
+    bodies = ["".join(rng.choice(list(STANDARD_RESIDUES), n)) for n in rng.integers(20, 90, 60)]
+    starts, ends = ("M", "", "MGSSHHHHHHSSG"), ("", "LEHHHHHH")
+    sequences = [starts[i % 3] + body + ends[i % 2] for i, body in enumerate(bodies)]
+    return fit_baselines(sequences, np.arange(60) % 5 % 2), sequences
+
+
+def test_plain_values_come_back_the_same():
+    baselines, sequences = fitted()
+    plain = json.loads(json.dumps(baselines.to_plain(), allow_nan=False))
+    again = Baselines.from_plain(plain, "here")
+    assert again.to_plain() == plain
+    for name, expected in baselines.predict(sequences).items():
+        assert np.array_equal(again.predict(sequences)[name], expected)
+        assert len(set(expected)) > 2
+
+
+def test_both_are_those_that_are_fitted_alone():
+    baselines, sequences = fitted(3)
+    labels = np.arange(60) % 5 % 2
+    found = baselines.predict(sequences)
+    assert list(found) == ["tag_rule", "composition"]
+    for name, baseline in zip(found, BASELINES, strict=True):
+        assert np.array_equal(found[name], baseline.fit(sequences, labels).predict(sequences))
+
+
+def test_plain_values_by_hand():
+    rule = TagRule.from_plain([0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 1], "here")
+    assert rule.predict([BODY, BODY + "LEHHHHHH"]).tolist() == [0, 0.125]
+    assert rule.predict(["M" + BODY, C_TAGGED, N_TAGGED]).tolist() == [0.5, 0.625, 0.75]
+    # Of 10 residues one is an A, and the logarithm of the length is read last.
+    first = STANDARD_RESIDUES.index("A")
+    values = {
+        "means": [0.0] * 21,
+        "scales": [0.5 if i == first else 1.0 for i in range(21)],
+        "coefficients": [4.0 if i == first else 2.0 if i == 20 else 0.0 for i in range(21)],
+        "intercept": -1,
+    }
+    regression = CompositionRegression.from_plain(values, "here")
+    logit = 4 * (0.1 / 0.5) + 2 * math.log(10) - 1
+    assert regression.predict(["AGGGGGGGGG"]) == pytest.approx([1 / (1 + math.exp(-logit))])
+
+
+NOT_NUMBERS = [math.nan, math.inf, -math.inf, None, "0.5", True, [0.5], {}]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *([0.5] * 7 + [wrong] for wrong in [*NOT_NUMBERS, -0.01, 1.01]),
+        [],
+        [0.5] * 7,
+        [0.5] * 9,
+        [[0.5] * 4] * 2,
+        0.5,
+        None,
+        {str(i): 0.5 for i in range(8)},
+    ],
+)
+def test_what_is_no_tag_rule_is_refused(values):
+    with pytest.raises(InputError, match=r"^here: does not hold 8 numbers from 0 to 1: "):
+        TagRule.from_plain(values, "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        *((key, [1.0] * 20 + [w]) for key in ("means", "scales") for w in [*NOT_NUMBERS, 1e10]),
+        *(("coefficients", [1.0] * 20 + [wrong]) for wrong in [*NOT_NUMBERS, -1e10, 10**400]),
+        *(("intercept", wrong) for wrong in [*NOT_NUMBERS, 1e10]),
+        *(("scales", [1.0] * 20 + [wrong]) for wrong in (0, -1.0, 1e-10)),
+        *((key, [1.0] * size) for key in ("means", "scales", "coefficients") for size in (20, 22)),
+        ("means", None),
+        ("means", 1.0),
+    ],
+)
+def test_what_is_no_regression_is_refused(key, values):
+    plain = fitted()[0].composition.to_plain()
+    with pytest.raises(InputError, match=f"^here: {key}: does not hold (21 numbers|1 number) "):
+        CompositionRegression.from_plain({**plain, key: values}, "here")
+
+
+@pytest.mark.parametrize("values", [None, [], "text", 1.0, True])
+def test_what_is_no_object_is_refused(values):
+    for reader in (Baselines, CompositionRegression):
+        with pytest.raises(InputError, match=r"^here: is no JSON object"):
+            reader.from_plain(values, "here")
+    plain = fitted()[0].to_plain()
+    with pytest.raises(InputError, match=r"^here: composition: is no JSON object"):
+        Baselines.from_plain({**plain, "composition": values}, "here")
+    with pytest.raises(InputError, match=r"^here: tag_rule: does not hold 8 numbers"):
+        Baselines.from_plain({**plain, "tag_rule": values}, "here")
+
+
+def test_missing_and_unknown_keys_are_refused():
+    plain = fitted()[0].to_plain()
+    regression = plain["composition"]
+    for key in plain:
+        with pytest.raises(InputError, match=f"^here: missing key '{key}'$"):
+            Baselines.from_plain({k: v for k, v in plain.items() if k != key}, "here")
+    for key in regression:
+        rest = {k: v for k, v in regression.items() if k != key}
+        with pytest.raises(InputError, match=f"^here: composition: missing key '{key}'$"):
+            Baselines.from_plain({**plain, "composition": rest}, "here")
+    with pytest.raises(InputError, match=r"^here: unknown key 'more'$"):
+        Baselines.from_plain({**plain, "more": 1}, "here")
+    with pytest.raises(InputError, match=r"^here: composition: unknown key 'more'$"):
+        Baselines.from_plain({**plain, "composition": {**regression, "more": 1}}, "here")
+
+
+def test_no_number_that_is_read_overflows():
+    extreme = {
+        "means": [-1e9] * 21, "scales": [1e-9] * 21, "coefficients": [1e9, -1e9] * 10 + [1e9],
+        "intercept": -1e9,
+    }  # fmt: skip
+    read = CompositionRegression.from_plain(extreme, "here").predict([STANDARD_RESIDUES])
+    assert 0 <= read[0] <= 1
+
+
+def test_the_default_model_records_its_baselines(shared):
+    """Fitted on the pool's MIT rows outside the held-out fold, as they were published."""
+    with (shared / "train_pool" / "pool.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if r["license"] == "MIT" and r["fold"] != "0"]
+    rows = [row for row in rows if set(row["sequences"]) - set("ACGTUN")]
+    sequences = [Cleaning().clean(row["sequences"]).sequence for row in rows]
+    fitted = fit_baselines(sequences, np.array([int(row["labels"]) for row in rows]))
+    record = json.loads((locate("default") / "metrics.json").read_text())
+    recorded = Baselines.from_plain(record["baselines"], "metrics.json")
+    for name, probabilities in fitted.predict(sequences).items():
+        assert recorded.predict(sequences)[name] == pytest.approx(probabilities, abs=1e-6)
