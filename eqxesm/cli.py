@@ -3,9 +3,12 @@
 import argparse
 import dataclasses
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from eqxesm import tables
@@ -30,6 +33,39 @@ expressed in E. coli. The table has one row per record, in the order of the file
 
 A record that cannot be predicted gets a note and no probability; the others are predicted.
 Nothing is ever cut to a length."""
+
+EVALUATE = """Measure a model on labelled proteins beside two baselines: one reads nothing but the
+tags and the initial Met, the other the composition. What a model adds is what it adds to those
+two, on all proteins and on those that start with Met and have no tag.
+
+  eqxesm evaluate proteins.csv --model MODEL --out report
+  eqxesm evaluate proteins.fasta --model MODEL --training training.csv --out report
+
+A table's label column holds 1 (soluble), 0 or nothing; a FASTA header ends in -1, -0 or -U. The
+baselines are fitted on the file of --training, else taken from the model's record, else fitted
+out of fold on the data. With --training there are also figures by the identity to the nearest
+training protein. The report holds metrics.json and pictures."""
+
+TRAIN = """Train a model as a recipe says, and measure it beside two baselines. examples/recipes has
+recipes from amino-acid frequencies to ESM-C with everything trained.
+
+  eqxesm train examples/recipes/frequency.toml --out run
+  eqxesm train recipe.toml --out run --set training.epochs=10 --set data.root=../data
+  eqxesm train recipe.toml --out run --resume       after it was stopped or killed
+
+The folder then holds the recipe spelled out (config.toml), a line for every epoch
+(metrics.jsonl), the best checkpoint by validation, calibrated (model/), and a report (report/):
+what was left out of the data and why, learning curves, and the figures on the test sets with
+their pictures. Every device that JAX sees takes part; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES
+and JAX_PROCESS_ID join processes into one run, in a folder that all of them see."""
+
+EXPLORE = """Show what goes with being soluble in labelled proteins, before a model is trained: the
+balance of the classes, lengths, tags and initial Met, and the frequency of each residue.
+
+  eqxesm explore proteins.csv --out report
+
+A table's label column holds 1 (soluble), 0 or nothing; a FASTA header ends in -1, -0 or -U. The
+report holds explore.json and pictures."""
 
 MODEL: dict[str, Any] = {
     "metavar": "MODEL",
@@ -96,6 +132,61 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--id-column", metavar="NAME", help="of a CSV (default: id, or the number of the row)"
     )
+    train = commands.add_parser(
+        "train",
+        help="train a model by a recipe",
+        description=TRAIN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.set_defaults(command=_train)
+    train.add_argument("recipe", metavar="RECIPE.toml", help="what is trained, on what, and how")
+    train.add_argument("--out", metavar="RUN", required=True, help="the folder of the run")
+    train.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="in the place of what the recipe says, such as training.epochs=10",
+    )
+    train.add_argument(
+        "--resume", action="store_true", help="go on with the run that is there, if there is one"
+    )
+    train.add_argument(
+        "--mlflow", action="store_true", help="log to an MLflow store in the folder too"
+    )
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="how good a model is on labelled proteins, beside two baselines",
+        description=EVALUATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate.set_defaults(command=_evaluate)
+    evaluate.add_argument("--model", **MODEL)
+    evaluate.add_argument("--revision", **REVISION)
+    evaluate.add_argument(
+        "--training", metavar="FILE", help="labelled proteins that the model was trained on"
+    )
+    explore = commands.add_parser(
+        "explore",
+        help="what goes with being soluble in labelled proteins",
+        description=EXPLORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    explore.set_defaults(command=_explore)
+    for command in (evaluate, explore):
+        command.add_argument("data", metavar="FILE", help="FASTA, CSV or TSV, plain or .gz")
+        command.add_argument("--out", metavar="FOLDER", required=True, help="the report's folder")
+        for name, default in (("sequence", "sequence"), ("label", "label")):
+            command.add_argument(
+                f"--{name}-column",
+                metavar="NAME",
+                default=default,
+                help=f"of a table (default: {default})",
+            )
+        command.add_argument(
+            "--id-column", metavar="NAME", help="of the table (default: id, if any)"
+        )
     info = commands.add_parser("info", help="what a model is: parts, cleaning, calibration, origin")
     info.set_defaults(command=_info)
     info.add_argument("model", nargs="?", **MODEL)
@@ -137,6 +228,82 @@ def _predict(options: argparse.Namespace) -> None:
             "about one (eqxesm info)",
             file=sys.stderr,
         )
+
+
+def _train(options: argparse.Namespace) -> None:
+    with _extra("evaluate"):
+        from eqxesm.evaluation.report import format_report
+        from eqxesm.training.devices import is_first, start_processes
+        from eqxesm.training.recipe import read_recipe
+        from eqxesm.training.run import train
+    settings = "".join(f" --set {shlex.quote(setting)}" for setting in options.settings)
+    recipe = read_recipe(options.recipe, options.settings)
+    start_processes()
+    tracker = None
+    if options.mlflow:
+        with _extra("mlflow"):
+            from eqxesm.training.tracking import MlflowTracker
+        tracker = MlflowTracker(Path(options.out), recipe)
+    result = train(
+        recipe,
+        options.out,
+        resume=options.resume,
+        command=f"eqxesm train {options.recipe}{settings} --out {options.out}",
+        watch=tracker,
+        progress=True,
+    )
+    if is_first():
+        if tracker is not None:
+            tracker.finish()
+        for name, measured in result["tests"].items():
+            print(f"\n{name}")
+            print(format_report(measured))
+        print(f"model: {options.out}/model, report: {options.out}/report", file=sys.stderr)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    with _extra("evaluate"):
+        from eqxesm.evaluation.report import describe_report, evaluate_file, format_report
+
+    report = evaluate_file(
+        options.data,
+        options.out,
+        model=options.model,
+        revision=options.revision,
+        training=options.training,
+        **_columns(options),
+        progress=True,
+    )
+    print(format_report(report))
+    print("\n".join([*describe_report(report), f"report: {options.out}"]), file=sys.stderr)
+
+
+def _explore(options: argparse.Namespace) -> None:
+    with _extra("evaluate"):
+        from eqxesm.evaluation.explore import explore_file, format_exploration
+        from eqxesm.evaluation.labelled import describe_left_out
+
+    report = explore_file(options.data, options.out, **_columns(options))
+    print(format_exploration(report))
+    print("\n".join([*describe_left_out(report), f"report: {options.out}"]), file=sys.stderr)
+
+
+def _columns(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        f"{name}_column": getattr(options, f"{name}_column") for name in ("sequence", "label", "id")
+    }
+
+
+@contextmanager
+def _extra(name: str) -> Generator[None, None, None]:
+    """Say which extra brings a package that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "eqxesm":
+            raise
+        raise InputError(f"{package} is not installed: pip install 'eqxesm[{name}]'") from error
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -47,6 +47,45 @@ def whole_folder(folder: Path) -> Generator[Path, None, None]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Args:
+        path: the file; an earlier one is replaced.
+        text: what it shall hold.
+
+    Raises:
+        InputError: it cannot be written; then nothing has changed.
+    """
+    try:
+        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(partial, 0o644)
+            os.replace(partial, path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}) and is as it was: make room, or choose "
+            "another folder"
+        ) from error
+
+
+def recover(folder: Path) -> None:
+    """Put a folder back that was on its way out when the process was killed.
+
+    Args:
+        folder: where it belongs.
+    """
+    if not folder.exists():
+        for earlier in folder.parent.glob(f".{folder.name}.*/{folder.name}"):
+            earlier.rename(folder)
+            earlier.parent.rmdir()
+            return
+
+
 def _put_in_place(partial: Path, folder: Path) -> None:
     if not folder.exists():
         partial.rename(folder)

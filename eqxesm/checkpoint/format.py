@@ -1,5 +1,6 @@
 """A checkpoint folder: `config.json`, weights by dotted name, and the card."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +38,23 @@ def named_leaves(tree: PyTree) -> dict[str, Any]:
         for path, leaf in leaves
         if eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
     }
+
+
+def fingerprint(tree: PyTree) -> str:
+    """Hash every array of a model with its name, shape and dtype.
+
+    Args:
+        tree: a model, or a part of one.
+
+    Returns:
+        The sha256 in hexadecimal digits; equal for equal parameters, however they were stored.
+    """
+    digest = hashlib.sha256()
+    for name, leaf in sorted(named_leaves(tree).items()):
+        array = np.ascontiguousarray(leaf)
+        digest.update(json.dumps([name, list(array.shape), str(array.dtype)]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def save(

@@ -1,61 +1,56 @@
-"""One step, and the loop around it."""
+"""The loop of training: an epoch of steps, a look at the other sets, the best kept."""
 
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jax.sharding import Mesh
+from jaxtyping import Float, Int, PyTree
+from tqdm import tqdm
 
-from eqxesm.alphabet import AnyArray, pad
-from eqxesm.data.bucketing import batches, rows_per_batch
+from eqxesm.data.bucketing import Layout
+from eqxesm.data.pipeline import Steps, as_share, pipeline
+from eqxesm.encoders.lora import merge_lora
 from eqxesm.errors import InputError
-from eqxesm.inference import map_proteins
 from eqxesm.solubility import SolubilityModel
 from eqxesm.training.config import TrainConfig
+from eqxesm.training.devices import is_first, make_mesh, place, place_batch
+from eqxesm.training.examples import Examples, Fed, choose_shapes, class_weights, feed
+from eqxesm.training.optimiser import make_optimiser, make_schedule
+from eqxesm.training.partition import prepare, trainable
+from eqxesm.training.step import (
+    Fixed,
+    Measured,
+    TrainState,
+    init_state,
+    score_step,
+    train_step,
+    whole_number,
+)
+from eqxesm.training.store import Epoch, Progress, Scores, Store
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Labelled proteins.
+class _Setup:
+    """What stays the same through a run."""
 
-    Args:
-        proteins: tokens of each, as `SolubilityModel.tokenize` gives them.
-        labels: 1 for soluble, 0 for insoluble, one a protein.
-
-    Raises:
-        InputError: there are none, the labels are not as many, or one is neither 0 nor 1.
-    """
-
-    proteins: Sequence[Int[np.ndarray, " _"]]
-    labels: Int[np.ndarray, " n"]
-
-    def __post_init__(self):
-        if not len(self.proteins) or len(self.proteins) != len(self.labels):
-            raise InputError(
-                f"{len(self.proteins)} proteins with {len(self.labels)} labels: "
-                "training needs at least one, and a label each"
-            )
-        if not np.isin(self.labels, (0, 1)).all():
-            raise InputError("a label is neither 0 nor 1: 1 is soluble, 0 insoluble")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What came of one pass over the training proteins.
-
-    Attributes:
-        number: from 1.
-        training_loss: mean binary cross-entropy over the pass, with dropout.
-        validation_loss: the same on the validation proteins after it, without.
-    """
-
-    number: int
-    training_loss: float
-    validation_loss: float
+    config: TrainConfig
+    mesh: Mesh
+    layout: Layout
+    fed: Mapping[str, Fed]
+    steps: Steps
+    frozen: PyTree
+    optimiser: optax.GradientTransformation
+    schedule: optax.Schedule
+    progress: bool
 
 
 def fit(
@@ -63,129 +58,246 @@ def fit(
     training: Examples,
     validation: Examples,
     config: TrainConfig,
+    *,
+    tests: Mapping[str, Examples] | None = None,
+    store: Store | None = None,
+    cache: Path | None = None,
     report: Callable[[Epoch], None] | None = None,
+    progress: bool = False,
 ) -> tuple[SolubilityModel, list[Epoch]]:
-    """Train every parameter of a model, and keep the best by validation loss.
+    """Train a model as its recipe says, and keep the best by validation loss.
 
-    On one machine the same arguments give the same parameters to the bit.
+    On one device the same arguments give the same parameters to the bit, and so does a run that
+    was killed and goes on from its store. Every device that JAX sees takes part; with several
+    processes, each calls this with the same arguments.
 
     Args:
         model: where to start.
         training: proteins to learn from.
         validation: proteins to stop by, of other families.
         config: the recipe.
-        report: called after every epoch.
+        tests: further sets that are scored after every epoch and decide nothing.
+        store: where the run is kept, so that it can go on; None keeps nothing.
+        cache: folder for the features of a frozen encoder; None keeps them in memory.
+        report: called after every epoch, in the first process.
+        progress: show a bar on standard error, if that is a terminal.
 
     Returns:
-        The best model, and all epochs.
+        The best model, adapters merged into it, and all epochs.
 
     Raises:
-        InputError: the loss became infinite or no number.
+        InputError: the loss became infinite or no number, or a batch does not fit the memory.
     """
-    generator = np.random.default_rng(config.seed)
-    key = jax.random.key(config.seed)
-    lengths = [len(tokens) for tokens in training.proteins]
-    steps = config.epochs * len(batches(lengths, config.tokens_per_batch))
-    optimiser = make_optimiser(config, steps)
-    state = optimiser.init(eqx.filter(model, eqx.is_inexact_array))
-    best, best_loss, best_number, epochs = model, np.inf, 0, []
-    for number in range(1, config.epochs + 1):
-        losses, counts = [], []
-        for length, indices in batches(lengths, config.tokens_per_batch, generator):
-            key, step_key = jax.random.split(key)
-            rows = rows_per_batch(length, config.tokens_per_batch)
-            tokens, labels, weights = _collate(training, indices, length, rows)
-            model, state, loss = train_step(
-                model, state, optimiser, tokens, labels, weights, step_key
+    sets = {"training": training, "validation": validation, **(tests or {})}
+    setup, state = _set_up(model, sets, config, cache, progress)
+    kept = store.load(state) if store else None
+    run = Progress()
+    if kept is not None:
+        state, run = place(kept[0], setup.mesh), kept[1]
+    best = state.validated
+    batches = _training_batches(setup, run.step)
+    while not run.done:
+        started = time.monotonic()
+        state, run = _train_epoch(setup, state, run, batches, store)
+        scores = {
+            name: measure(
+                score_set(state.validated, setup.frozen, fed, setup.layout, config, setup.mesh),
+                fed.examples.labels,
             )
-            losses.append(loss)
-            counts.append(len(indices))
-        training_loss = float(np.average(np.array(losses), weights=counts))
-        scores = logits(model, validation)
-        if not (np.isfinite(training_loss) and np.isfinite(scores).all()):
-            raise InputError(f"epoch {number}: the loss is no number: lower the learning rate")
-        validation_loss = cross_entropy(scores, validation.labels)
-        epochs.append(Epoch(number, training_loss, validation_loss))
-        if report is not None:
-            report(epochs[-1])
-        if validation_loss < best_loss:
-            best, best_loss, best_number = model, validation_loss, number
-        elif number - best_number >= config.patience:
-            break
-    return best, epochs
+            for name, fed in setup.fed.items()
+            if name != "training"
+        }
+        epoch = Epoch(
+            number=len(run.epochs) + 1,
+            step=run.step,
+            training=run.training,
+            validation=scores.pop("validation"),
+            tests=scores,
+            learning_rate=np.asarray(setup.schedule(run.step // config.accumulate)).item(),
+            gradient_norm=run.norm / setup.steps.per_epoch,
+            seconds=time.monotonic() - started,
+        )
+        run = run.add_epoch(epoch, config.patience, last=run.step == len(setup.steps))
+        improved = run.best_number == epoch.number
+        if store:
+            if improved:
+                store.keep(merge_lora(eqx.combine(state.validated, setup.frozen)), setup.mesh)
+            store.save(state, run, setup.mesh)
+        elif improved:
+            # A copy, since the next step reuses the state's memory.
+            best = jax.tree.map(jnp.copy, state.validated)
+        if report is not None and is_first():
+            report(epoch)
+    trained = store.best() if store else merge_lora(eqx.combine(best, setup.frozen))
+    return trained, list(run.epochs)
 
 
-def make_optimiser(config: TrainConfig, steps: int) -> optax.GradientTransformation:
-    """Build AdamW with a clipped gradient and a cosine schedule.
-
-    Args:
-        config: the recipe.
-        steps: number of steps of the whole run.
-
-    Returns:
-        The optax transformation.
-    """
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0,
-        config.learning_rate,
-        min(round(config.warmup * steps), max(steps, 2) - 1),
-        max(steps, 2),
-    )
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(schedule, weight_decay=config.weight_decay),
-    )
-
-
-@eqx.filter_jit
-def train_step(
+def _set_up(
     model: SolubilityModel,
-    state: optax.OptState,
-    optimiser: optax.GradientTransformation,
-    tokens: Int[AnyArray, "batch length"],
-    labels: Float[AnyArray, " batch"],
-    weights: Float[AnyArray, " batch"],
-    key: PRNGKeyArray,
-) -> tuple[SolubilityModel, optax.OptState, Float[Array, ""]]:
-    """Take one step down the gradient of the binary cross-entropy.
+    sets: Mapping[str, Examples],
+    config: TrainConfig,
+    cache: Path | None,
+    progress: bool,
+) -> tuple[_Setup, TrainState]:
+    mesh = make_mesh()
+    model = prepare(model, config)
+    fed = {
+        name: feed(model, examples, config, cache, progress=progress)
+        for name, examples in sets.items()
+    }
+    layout = choose_shapes(model, config, sets)
+    steps = Steps(sets["training"].lengths, layout, config.epochs, config.seed)
+    params, frozen = eqx.partition(model, trainable(model, config.strategy))
+    # A copy, since the steps reuse the memory of what they change.
+    params, frozen = place(jax.tree.map(jnp.copy, params), mesh), place(frozen, mesh)
+    optimiser = make_optimiser(config, len(steps), params)
+    schedule = make_schedule(config, len(steps) // config.accumulate)
+    setup = _Setup(config, mesh, layout, fed, steps, frozen, optimiser, schedule, progress)
+    return setup, place(init_state(params, optimiser, config), mesh)
+
+
+def _training_batches(setup: _Setup, step: int) -> Iterator[Any]:
+    fed = setup.fed["training"]
+    weights = class_weights(setup.config, fed.examples.labels)
+    batches = iter(
+        pipeline(
+            setup.steps,
+            setup.layout,
+            fed.collate,
+            fed.examples.labels,
+            weights,
+            as_share(setup.mesh),
+        )
+    )
+    batches.set_state({"next_index": step})
+    return batches
+
+
+def _train_epoch(
+    setup: _Setup, state: TrainState, run: Progress, batches: Iterator[Any], store: Store | None
+) -> tuple[TrainState, Progress]:
+    """Take the steps that are left of an epoch."""
+    config, mesh, per_epoch = setup.config, setup.mesh, setup.steps.per_epoch
+    number = len(run.epochs) + 1
+    waiting = None
+    with tqdm(
+        total=per_epoch,
+        initial=run.step % per_epoch,
+        unit=" steps",
+        desc=f"epoch {number}",
+        leave=False,
+        disable=None if setup.progress and is_first() else True,
+    ) as bar:
+        while run.step < number * per_epoch:
+            length, indices = setup.steps[run.step]
+            batch = next(batches)
+            fixed = Fixed(
+                setup.frozen,
+                place_batch(batch.inputs, mesh),
+                *place_batch((batch.labels, batch.weights), mesh),
+                whole_number(run.step),
+            )
+            try:
+                with jax.set_mesh(mesh):
+                    state, measured = train_step(fixed, state, setup.optimiser, config, mesh)
+                # One step behind, so that the devices never wait for this process.
+                run = _count(setup, run, waiting, bar)
+            except jax.errors.JaxRuntimeError as error:
+                raise _explain(error, length, setup.layout, config) from error
+            run, waiting = run.add_step(), (run.step, indices, measured)
+            if store and run.step % config.checkpoint_steps == 0 and run.step % per_epoch:
+                run, waiting = _count(setup, run, waiting, bar), None
+                store.save(state, run, mesh)
+        return state, _count(setup, run, waiting, bar)
+
+
+def _count(
+    setup: _Setup,
+    run: Progress,
+    waiting: tuple[int, Int[np.ndarray, " _"], Measured] | None,
+    bar: tqdm,
+) -> Progress:
+    """Add up what a step measured, and stop the run if it was no number."""
+    if waiting is None:
+        return run
+    step, indices, measured = waiting
+    loss, correct, norm = float(measured.loss), int(measured.correct), float(measured.norm)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        examples = setup.fed["training"].examples
+        names = ", ".join(examples.name(int(index)) for index in indices[:8])
+        more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+        raise InputError(
+            f"step {step + 1}: the loss is {loss} and its gradient's norm {norm}: lower "
+            f"learning_rate, or look at the batch: {names}{more}; the best model so far is kept"
+        )
+    run = run.add_measured(loss, correct, len(indices), norm)
+    bar.set_postfix(
+        loss=f"{run.training.loss:.4f}", accuracy=f"{run.training.accuracy:.3f}", refresh=False
+    )
+    bar.update()
+    return run
+
+
+def _explain(
+    error: jax.errors.JaxRuntimeError, length: int, layout: Layout, config: TrainConfig
+) -> Exception:
+    """Say what to lower when a batch does not fit, and leave other errors as they are."""
+    if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
+        return error
+    return InputError(
+        f"a batch of {layout.rows(length)} proteins of {length} tokens does not fit the memory: "
+        f"lower training.tokens_per_batch (now {config.tokens_per_batch}) or data.max_residues, or "
+        "set training.remat = true"
+    )
+
+
+def score_set(
+    params: PyTree, frozen: PyTree, fed: Fed, layout: Layout, config: TrainConfig, mesh: Mesh
+) -> Float[np.ndarray, " n"]:
+    """Score every protein of a set; every process has to take part.
 
     Args:
-        model: the model.
-        state: that of the optimiser.
-        optimiser: what `make_optimiser` gives.
-        tokens: a padded batch `[batch length]`.
-        labels: 1 for soluble `[batch]`.
-        weights: how much each protein counts; 0 for a row that fills up the batch.
-        key: source of randomness for dropout.
-
-    Returns:
-        The model and the state after the step, and the loss before it.
-    """
-
-    def loss(model: SolubilityModel) -> Float[Array, ""]:
-        keys = jax.random.split(key, tokens.shape[0])
-        scores = jax.vmap(lambda tokens, key: model(tokens, key=key))(jnp.asarray(tokens), keys)
-        losses = optax.sigmoid_binary_cross_entropy(scores, jnp.asarray(labels))
-        return (losses * weights).sum() / weights.sum()
-
-    value, gradient = eqx.filter_value_and_grad(loss)(model)
-    # optax mixes integers and floats.
-    with jax.numpy_dtype_promotion("standard"):
-        updates, state = optimiser.update(gradient, state, eqx.filter(model, eqx.is_inexact_array))
-    return eqx.apply_updates(model, updates), state, value
-
-
-def logits(model: SolubilityModel, examples: Examples) -> Float[np.ndarray, " n"]:
-    """Score proteins.
-
-    Args:
-        model: the model.
-        examples: the proteins.
+        params: the trained part of the model, on the devices.
+        frozen: the rest of it.
+        fed: the set.
+        layout: shapes of the batches.
+        config: the recipe, whose precision is computed in.
+        mesh: the devices.
 
     Returns:
         Logits before calibration, float32 `[n]`.
+
+    Raises:
+        InputError: a logit is no number, or a batch does not fit the memory.
     """
-    return np.array(map_proteins(model, examples.proteins), np.float32)
+    scores = np.zeros(len(fed.examples.labels), np.float32)
+    steps = Steps(fed.examples.lengths, layout, 1, None)
+    batches = pipeline(steps, layout, fed.collate, fed.examples.labels, share=as_share(mesh))
+    for number, batch in enumerate(batches):
+        length, indices = steps[number]
+        try:
+            inputs = place_batch(batch.inputs, mesh)
+            with jax.set_mesh(mesh):
+                output = score_step(params, frozen, inputs, config, mesh)
+            scores[indices] = np.asarray(output)[: len(indices)]
+        except jax.errors.JaxRuntimeError as error:
+            raise _explain(error, length, layout, config) from error
+    if not np.isfinite(scores).all():
+        raise InputError("a score is no number: lower training.learning_rate")
+    return scores
+
+
+def measure(logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Scores:
+    """Take loss and accuracy.
+
+    Args:
+        logits: scores.
+        labels: 1 for soluble, 0 for insoluble.
+
+    Returns:
+        Both.
+    """
+    return Scores(cross_entropy(logits, labels), float(((logits > 0) == labels).mean()))
 
 
 def cross_entropy(logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
@@ -200,13 +312,3 @@ def cross_entropy(logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]
     """
     signs = 1.0 - 2.0 * labels
     return float(np.logaddexp(0.0, signs * logits.astype(np.float64)).mean())
-
-
-def _collate(
-    examples: Examples, indices: list[int], length: int, rows: int
-) -> tuple[Int[np.ndarray, "rows length"], Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
-    """Fill a batch up to its full number of rows, so that a length has one shape."""
-    filled = [*indices, *[indices[0]] * (rows - len(indices))]
-    tokens = pad([examples.proteins[index] for index in filled], length)
-    labels = examples.labels[filled].astype(np.float32)
-    return tokens, labels, (np.arange(rows) < len(indices)).astype(np.float32)

@@ -1,0 +1,211 @@
+"""What a frozen encoder makes of proteins, computed once and kept in a cache."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from tqdm import tqdm
+
+from eqxesm.alphabet import AnyArray, is_residue, pad
+from eqxesm.checkpoint.format import fingerprint
+from eqxesm.encoders import AbstractEncoder, cast, residue_mask
+from eqxesm.errors import InputError
+from eqxesm.inference import map_proteins
+from eqxesm.solubility import SolubilityModel
+from eqxesm.training.config import TrainConfig
+from eqxesm.training.devices import is_first, wait
+from eqxesm.training.step import Features
+from heads import MeanPoolMLP
+from heads.pooling import mean_pool
+
+CHUNK = 1024
+"""Proteins between two notes of how far the pass has come."""
+
+
+def default_cache() -> Path:
+    """Say where features are kept: `EQXESM_CACHE`, or `eqxesm` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("EQXESM_CACHE") or Path(base) / "eqxesm") / "features"
+
+
+class _Frozen(eqx.Module):
+    """The encoder as a function of tokens, with the head's mean pooling where it has one."""
+
+    encoder: AbstractEncoder
+    pooled: bool = eqx.field(static=True)
+
+    def __call__(self, tokens: Int[AnyArray, " length"]) -> Float[Array, "..."]:
+        features = self.encoder.features(tokens)
+        return mean_pool(features, residue_mask(tokens)) if self.pooled else features
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """Features of a set of proteins, on disk or in memory.
+
+    Attributes:
+        rows: features of all proteins, one after the other `[all d_model]`.
+        offsets: where each protein's begin, and the end `[n + 1]`.
+        proteins: their tokens, which tell residues from `<cls>` and `<eos>`.
+        pooled: whether there is one row for each protein, its mean over residues.
+    """
+
+    rows: Float[np.ndarray, "all d_model"]
+    offsets: Int[np.ndarray, " bounds"]
+    proteins: Sequence[Int[np.ndarray, " _"]]
+    pooled: bool
+
+    def collate(self, indices: Int[np.ndarray, " _"], length: int) -> Features:
+        """Make the inputs of a batch.
+
+        Args:
+            indices: which proteins.
+            length: padded length.
+
+        Returns:
+            Their features and masks.
+        """
+        if self.pooled:
+            return Features(self.rows[indices][:, None], np.ones((len(indices), 1), bool))
+        padded = np.zeros((len(indices), length, self.rows.shape[1]), self.rows.dtype)
+        for row, index in enumerate(indices):
+            own = self.rows[self.offsets[index] : self.offsets[index + 1]]
+            padded[row, : len(own)] = own
+        tokens = pad([self.proteins[index] for index in indices], length)
+        return Features(padded, np.asarray(is_residue(tokens)))
+
+
+def is_pooled(model: SolubilityModel) -> bool:
+    """Tell whether a head needs no more than the mean over residues.
+
+    Args:
+        model: the model.
+
+    Returns:
+        True for `MeanPoolMLP`, whose cache is one vector for each protein.
+    """
+    return isinstance(model.head, MeanPoolMLP)
+
+
+def frozen_features(
+    model: SolubilityModel,
+    proteins: Sequence[Int[np.ndarray, " _"]],
+    lengths: Int[np.ndarray, " n"],
+    config: TrainConfig,
+    cache: Path | None = None,
+    *,
+    progress: bool = False,
+) -> FrozenFeatures:
+    """Compute the features of proteins, or find them in the cache.
+
+    With several processes the first one computes, and the cache has to be a folder that all see.
+
+    Args:
+        model: its encoder is what computes; its head says whether the mean is enough.
+        proteins: tokens of each.
+        lengths: their numbers.
+        config: the recipe, whose precision is computed in.
+        cache: folder of features, keyed by the encoder's parameters, the cleaning, the precision
+            and the proteins; None computes in memory. A pass that was cut short goes on.
+        progress: show a bar on standard error, if that is a terminal.
+
+    Returns:
+        The features; pooled ones in float32, 4 bytes times `d_model` for each protein.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    pooled = is_pooled(model)
+    encoder = cast(model.encoder, jnp.dtype(config.compute_dtype))
+    dtype = np.dtype(np.float32) if pooled else np.dtype(jnp.dtype(config.compute_dtype))
+    offsets = np.arange(len(lengths) + 1) if pooled else np.concatenate([[0], np.cumsum(lengths)])
+    shape = (int(offsets[-1]), encoder.d_model)
+
+    def compute(rows: np.ndarray, done: np.ndarray, note: Callable[[], None]) -> None:
+        # Sorted by length, so that a length's shape is compiled once and used up.
+        order = np.argsort(lengths, kind="stable")
+        waiting = order[~done[order].astype(bool)]
+        with tqdm(
+            total=len(lengths), initial=len(lengths) - len(waiting), unit=" proteins",
+            desc="features", disable=None if progress else True, leave=False,
+        ) as bar:  # fmt: skip
+            for start in range(0, len(waiting), CHUNK):
+                chunk = waiting[start : start + CHUNK]
+                tokens = [proteins[index] for index in chunk]
+                for index, own in zip(
+                    chunk, map_proteins(_Frozen(encoder, pooled), tokens), strict=True
+                ):
+                    begin, end = offsets[index], offsets[index + 1]
+                    rows[begin:end] = own if pooled else own[: end - begin]
+                note()
+                done[chunk] = 1
+                note()
+                bar.update(len(chunk))
+
+    if cache is None:
+        rows = np.zeros(shape, dtype)
+        compute(rows, np.zeros(len(lengths), np.uint8), lambda: None)
+        return FrozenFeatures(rows, offsets, proteins, pooled)
+    path = cache / f"{_key(model, proteins, pooled, dtype)}.features"
+    if is_first():
+        _fill(path, shape, dtype, len(lengths), compute)
+    wait("features")
+    return FrozenFeatures(np.memmap(path, dtype, "r", shape=shape), offsets, proteins, pooled)
+
+
+def _key(
+    model: SolubilityModel,
+    proteins: Sequence[Int[np.ndarray, " _"]],
+    pooled: bool,
+    dtype: np.dtype,
+) -> str:
+    """Name features by everything that they depend on."""
+    digest = hashlib.sha256()
+    about = [fingerprint(model.encoder), asdict(model.cleaning), pooled, str(dtype)]
+    digest.update(json.dumps(about).encode())
+    for tokens in proteins:
+        digest.update(np.int32(len(tokens)).tobytes() + np.asarray(tokens, np.uint8).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _fill(
+    path: Path,
+    shape: tuple[int, int],
+    dtype: np.dtype,
+    count: int,
+    compute: Callable[[np.ndarray, np.ndarray, Callable[[], None]], None],
+) -> None:
+    """Write the file of a cache, beside its place until it is whole."""
+    if path.exists():
+        return
+    partial, flags = path.with_suffix(".partial"), path.with_suffix(".done")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = shape[0] * shape[1] * dtype.itemsize
+        if not (partial.exists() and partial.stat().st_size == size and flags.exists()):
+            for file, length in ((partial, size), (flags, count)):
+                with open(file, "wb") as opened:
+                    # Takes the room now: a mapped file on a full disk would kill the process.
+                    os.posix_fallocate(opened.fileno(), 0, length)
+        rows = np.memmap(partial, dtype, "r+", shape=shape)
+        done = np.memmap(flags, np.uint8, "r+", shape=(count,))
+
+        def note() -> None:
+            rows.flush()
+            done.flush()
+
+        compute(rows, done, note)
+        partial.rename(path)
+        flags.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: features cannot be kept there ({error.strerror}): make room, or set "
+            "EQXESM_CACHE to another folder"
+        ) from error

@@ -1,0 +1,87 @@
+"""The optimiser: AdamW with a schedule, a clipped gradient, and a learning rate by depth."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree
+
+from eqxesm.alphabet import AnyArray
+from eqxesm.training.config import TrainConfig
+from eqxesm.training.partition import is_matrix, learning_rate_factors, path_names
+
+
+class WarmupState(NamedTuple):
+    """Number of updates so far."""
+
+    count: Int[Array, ""]
+
+
+def make_schedule(config: TrainConfig, steps: int) -> optax.Schedule:
+    """Build the learning rate's course.
+
+    Args:
+        config: the recipe.
+        steps: updates of the whole run.
+
+    Returns:
+        The learning rate by update.
+    """
+    steps = max(steps, 2)
+    warmup = min(round(config.warmup * steps), steps - 1)
+    peak = config.learning_rate
+    after = {
+        "cosine": lambda: optax.cosine_decay_schedule(peak, steps - warmup),
+        "linear": lambda: optax.linear_schedule(peak, 0.0, steps - warmup),
+        "constant": lambda: optax.constant_schedule(peak),
+    }[config.schedule]()
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def make_optimiser(config: TrainConfig, steps: int, params: PyTree) -> optax.GradientTransformation:
+    """Build the optimiser.
+
+    Args:
+        config: the recipe.
+        steps: batches of the whole run.
+        params: the trained part of the model, or its shapes.
+
+    Returns:
+        The optax transformation; it takes a gradient for every batch.
+    """
+    updates = steps // config.accumulate
+    decayed = jax.tree_util.tree_map_with_path(is_matrix, params)
+    chain = optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.adamw(make_schedule(config, updates), weight_decay=config.weight_decay, mask=decayed),
+        _scale_by_depth(config, updates, params),
+    )
+    # Accumulation of one batch is no accumulation, but keeps a second copy of the gradient.
+    if config.accumulate == 1:
+        return chain
+    return optax.MultiSteps(chain, config.accumulate).gradient_transformation()
+
+
+def _scale_by_depth(
+    config: TrainConfig, updates: int, params: PyTree
+) -> optax.GradientTransformation:
+    factors = learning_rate_factors(params, config.layer_decay)
+    warmup = max(1, round(config.encoder_warmup * updates))
+
+    def init(params: PyTree) -> WarmupState:
+        del params
+        return WarmupState(jnp.zeros((), jnp.int32))
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
+        del params
+        risen = jnp.minimum(1.0, (state.count + 1) / warmup).astype(jnp.float32)
+
+        def scale(path: tuple, update: Array, factor: AnyArray) -> Array:
+            share = risen if path_names(path)[0] == "encoder" else jnp.float32(1)
+            return update * factor * share
+
+        scaled = jax.tree_util.tree_map_with_path(scale, updates, factors)
+        return scaled, WarmupState(state.count + 1)
+
+    return optax.GradientTransformation(init, update)
