@@ -31,6 +31,7 @@ from eqxesm.evaluation import (
     CompositionRegression,
     TagRule,
     evaluate,
+    fit_baselines,
     fit_temperature,
     to_plain,
 )
@@ -153,13 +154,13 @@ def train(
 
     def report(epoch: Epoch) -> None:
         print(
-            f"{head:12} epoch {epoch.number:3} training {epoch.training_loss:.4f} "
-            f"validation {epoch.validation_loss:.4f}",
+            f"{head:12} epoch {epoch.number:3} training {epoch.training.loss:.4f} "
+            f"validation {epoch.validation.loss:.4f}",
             flush=True,
         )
 
     held_out = encode(model, validation)
-    model, _ = fit(model, encode(model, training), held_out, config, report)
+    model, _ = fit(model, encode(model, training), held_out, config, report=report)
     scores = logits(model, held_out)
     temperature = fit_temperature(scores, held_out.labels)
     model = SolubilityModel(
@@ -202,6 +203,12 @@ def measure(
         "proteins": len(data.sequences),
         "rows": rows,
     }
+
+
+def baselines(training: Set) -> dict:
+    """Fit the two baselines on the training split as published, for `eqxesm evaluate`."""
+    sequences = [AS_PUBLISHED.clean(sequence).sequence for sequence in training.sequences]
+    return fit_baselines(sequences, training.labels).to_plain()
 
 
 def auroc(measured: dict, name: str) -> str:
@@ -264,6 +271,7 @@ def make_record(
             "sets": sets,
         },
         "limits": LIMITS,
+        "baselines": baselines(training),
     }
 
 
