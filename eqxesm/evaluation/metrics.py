@@ -5,6 +5,15 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    matthews_corrcoef,
+    recall_score,
+    roc_auc_score,
+)
 
 from eqxesm.errors import InputError
 
@@ -65,12 +74,13 @@ def evaluate(
     _check(truth, probabilities)
     if resamples < 1:
         raise InputError(f"{resamples} resamples: an interval needs at least 1")
-    # Sorted once for all resamples: scikit-learn would sort and check in each of them.
+    # Sorted once for all resamples; scikit-learn, which gives the values, would sort and check in
+    # each of them.
     order = np.argsort(-probabilities, kind="stable")
     truth, probabilities = truth[order], probabilities[order].astype(np.float64)
     called = probabilities >= threshold
 
-    value = _scores(truth, probabilities, called, np.ones(len(truth)))
+    value = _values(truth, probabilities, called)
     rng = np.random.default_rng(seed)
     drawn = []
     while len(drawn) < resamples:
@@ -173,13 +183,32 @@ def _check(truth: Int[np.ndarray, " proteins"], probabilities: Float[np.ndarray,
         )
 
 
+def _values(
+    truth: Int[np.ndarray, " proteins"],
+    probabilities: Float[np.ndarray, " proteins"],
+    called: Bool[np.ndarray, " proteins"],
+) -> dict[str, float]:
+    """Take every metric of the proteins as they are, by scikit-learn where it has it."""
+    return {
+        "accuracy": float(accuracy_score(truth, called)),
+        "mcc": float(matthews_corrcoef(truth, called)),
+        "auroc": float(roc_auc_score(truth, probabilities)),
+        "auprc": float(average_precision_score(truth, probabilities)),
+        "f1": float(f1_score(truth, called)),
+        "sensitivity": float(recall_score(truth, called)),
+        "specificity": float(recall_score(truth, called, pos_label=0)),
+        "ece": expected_calibration_error(truth, probabilities),
+        "brier": float(brier_score_loss(truth, probabilities)),
+    }
+
+
 def _scores(
     truth: Int[np.ndarray, " proteins"],
     probabilities: Float[np.ndarray, " proteins"],
     called: Bool[np.ndarray, " proteins"],
     weights: Float[np.ndarray, " proteins"],
 ) -> dict[str, float]:
-    """Take every metric once, each protein counted `weights` times, the likeliest protein first."""
+    """Take every metric of a resample, each protein counted `weights` times, likeliest first."""
     counts = np.bincount(2 * truth + called, weights=weights, minlength=4).tolist()
     true_0, false_1, false_0, true_1 = counts
     total = sum(counts)

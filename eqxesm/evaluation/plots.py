@@ -80,7 +80,7 @@ def _confusion(
     labels: Labels, probabilities: Float[np.ndarray, " proteins"], threshold: float
 ) -> Figure:
     counts = confusion_matrix(labels, probabilities.astype(np.float64) >= threshold)
-    shares = counts / counts.sum(axis=0, keepdims=True)
+    shares = counts / counts.sum(axis=1, keepdims=True)
     figure = Figure(figsize=(4.6, 4), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
