@@ -94,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read the output, `head` say, has enough; closing it again must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("eqxesm: interrupted, nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"eqxesm: interrupted, {str(interrupt) or 'nothing was written'}", file=sys.stderr)
         return 130
     return 0
 
@@ -236,7 +236,6 @@ def _train(options: argparse.Namespace) -> None:
         from eqxesm.training.devices import is_first, start_processes
         from eqxesm.training.recipe import read_recipe
         from eqxesm.training.run import train
-    settings = "".join(f" --set {shlex.quote(setting)}" for setting in options.settings)
     recipe = read_recipe(options.recipe, options.settings)
     start_processes()
     tracker = None
@@ -244,21 +243,26 @@ def _train(options: argparse.Namespace) -> None:
         with _extra("mlflow"):
             from eqxesm.training.tracking import MlflowTracker
         tracker = MlflowTracker(Path(options.out), recipe)
-    result = train(
-        recipe,
-        options.out,
-        resume=options.resume,
-        command=f"eqxesm train {options.recipe}{settings} --out {options.out}",
-        watch=tracker,
-        progress=True,
-    )
+    words = [options.recipe, *(word for each in options.settings for word in ("--set", each))]
+    try:
+        result = train(
+            recipe,
+            options.out,
+            resume=options.resume,
+            command=shlex.join(["eqxesm", "train", *words, "--out", options.out]),
+            watch=tracker,
+            progress=True,
+        )
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("--resume goes on from the last checkpoint") from interrupt
     if is_first():
         if tracker is not None:
             tracker.finish()
         for name, measured in result["tests"].items():
             print(f"\n{name}")
             print(format_report(measured))
-        print(f"model: {options.out}/model, report: {options.out}/report", file=sys.stderr)
+        models = "fold-*/model" if recipe.cross_validation else "model"
+        print(f"model: {options.out}/{models}, report: {options.out}/report", file=sys.stderr)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -1,80 +1,40 @@
-"""Runs of recipes, as `eqxesm train` makes them: what they leave behind, and what they refuse."""
+"""Runs of a recipe, as `eqxesm train` makes them: what they leave behind, and how they go on."""
 
-import csv
+import errno
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from scipy.special import expit, logit
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
-from training_sets import LETTERS
+from run_recipes import (
+    RECIPE,
+    SIZES,
+    contents,
+    epochs,
+    hurry,
+    make_data,
+    proteins,
+    refused,
+    rows,
+    stop_after,
+    train,
+    weights,
+    write,
+)
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
-from eqxesm import ESMC, ESMCConfig, InputError, SolubilityModel, cli
+from eqxesm import InputError, SolubilityModel, cli
+from eqxesm.checkpoint import tensors
 from eqxesm.data.array_record import write_array_record
 from eqxesm.data.records import LabelledProtein
 from eqxesm.evaluation import assessment
 from eqxesm.evaluation.baselines import fit_baselines
 from eqxesm.training import run as run_module
 from eqxesm.training.recipe import read_recipe
-from eqxesm.training.run import train
-
-RECIPE = """
-name = "tried"
-summary = "A recipe that is tried out."
-license = "mit"
-[data]
-[[data.training]]
-path = "training.csv"
-source_column = "origin"
-license = "MIT"
-[[data.validation]]
-path = "validation.csv"
-[[data.test]]
-path = "test.csv"
-name = "test set"
-[model]
-cleaning = { strip_initial_met = true }
-encoder = { type = "one_hot" }
-head = { type = "composition_mlp", hidden = [8] }
-[training]
-epochs = 3
-learning_rate = 1e-2
-tokens_per_batch = 1024
-"""
-TINY = "model.encoder={type='esmc', layers=1, d_model=32, heads=2, d_ffn=32}"
-POOLED = "model.head={type='mean_pool_mlp', hidden=[8]}"
-
-
-def rows(count: int, seed: int) -> list[dict]:
-    """Proteins of one padded length, labelled by composition; every fifth one has a tag."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for number in range(count):
-        label = int(rng.integers(2))
-        weights = np.where(np.isin(LETTERS, ["K" if label else "L"]), 4.0, 1.0)
-        body = "".join(rng.choice(LETTERS, rng.integers(28, 33), p=weights / weights.sum()))
-        tag = "HHHHHH" if number % 5 == 0 else ""
-        origin = "one" if number % 2 else "other"
-        made.append({"sequence": "M" + tag + body, "label": label, "origin": origin,
-                     "fold": number % 3, "cluster": number})  # fmt: skip
-    return made
-
-
-def write(path: Path, made: list[dict]) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(made[0]))
-        writer.writeheader()
-        writer.writerows(made)
-
-
-def make_data(folder: Path) -> Path:
-    for seed, (name, count) in enumerate((("training", 60), ("validation", 30), ("test", 40))):
-        write(folder / f"{name}.csv", rows(count, seed))
-    (folder / "recipe.toml").write_text(RECIPE)
-    return folder / "recipe.toml"
 
 
 @pytest.fixture(scope="module")
@@ -84,50 +44,29 @@ def recipe(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(recipe, tmp_path_factory) -> Path:
-    """A finished run."""
+    """A finished run, its pictures drawn."""
     folder = tmp_path_factory.mktemp("runs") / "done"
-    assert cli.main(["train", str(recipe), "--out", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(assessment, "RESAMPLES", 50)
+        assert train(recipe, folder) == 0
     return folder
 
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    """Few resamples and no pictures, for what looks at neither."""
-    monkeypatch.setattr(assessment, "RESAMPLES", 10)
-    for name in ("draw", "draw_curves"):
-        monkeypatch.setattr(run_module, name, lambda *_: None)
+    hurry(monkeypatch)
 
 
-def read_csv(recipe: Path, name: str) -> tuple[list[str], np.ndarray]:
-    with open(recipe.parent / f"{name}.csv", newline="") as file:
-        made = list(csv.DictReader(file))
-    return [row["sequence"] for row in made], np.array([int(row["label"]) for row in made])
-
-
-def epochs(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model" / "model.safetensors").read_bytes()
-
-
-def refused(capsys, *arguments: object) -> str:
-    status = cli.main(["train", *map(str, arguments)])
-    error = capsys.readouterr().err
-    assert status == 2
-    assert error.startswith("eqxesm: error: ")
-    assert error.count("\n") == 1
-    return error
+def measured(folder: Path) -> dict:
+    return json.loads((folder / "report" / "metrics.json").read_text())
 
 
 def test_what_a_run_leaves_behind(done):
-    left = {str(path.relative_to(done)) for path in done.rglob("*") if path.is_file()}
+    left = set(contents(done))
     states = {name for name in left if name.startswith("state-")}
     pictures = ("confusion", "roc", "reliability", "by_length")
     assert left - states == {
-        "config.toml", "data.json", "metrics.jsonl",
+        "config.toml", "digests.json", "metrics.jsonl",
         "model/README.md", "model/config.json", "model/metrics.json", "model/model.safetensors",
         "report/hygiene.json", "report/hygiene.md", "report/metrics.json", "report/table.md",
         "report/curves.png", "report/curves.svg",
@@ -136,70 +75,110 @@ def test_what_a_run_leaves_behind(done):
     assert len({Path(name).parts[0] for name in states}) == 1
 
 
-def test_the_report_is_what_the_model_predicts(done, recipe):
+def test_the_recipe_is_spelled_out(done, recipe):
+    told = tomllib.loads((done / "config.toml").read_text())
+    asked = tomllib.loads(RECIPE)
+    assert told["training"] | asked["training"] == told["training"]
+    assert told["training"]["weight_decay"] == 0.01
+    assert told["data"]["root"] == str(recipe.parent)
+
+
+def test_the_report_is_what_the_model_predicts(done):
     model = SolubilityModel.from_pretrained(done / "model")
-    sequences, labels = read_csv(recipe, "test")
+    sequences, labels = proteins("test")
     probabilities = model.predict(sequences)
-    report = json.loads((done / "report" / "metrics.json").read_text())
-    measured = report["tests"]["test set"]["all"]["model"]
-    assert measured["auroc"]["value"] == pytest.approx(roc_auc_score(labels, probabilities))
-    assert measured["accuracy"]["value"] == pytest.approx(
-        accuracy_score(labels, probabilities >= 0.5)
-    )
-    baselines = fit_baselines(*read_csv(recipe, "training")).predict(sequences)
-    for name, predicted in baselines.items():
-        found = report["tests"]["test set"]["all"][name]["auroc"]["value"]
-        assert found == pytest.approx(roc_auc_score(labels, predicted))
+    found = measured(done)["tests"]["test set"]["all"]
+    expected = {
+        "auroc": roc_auc_score(labels, probabilities),
+        "accuracy": accuracy_score(labels, probabilities >= 0.5),
+        "brier": brier_score_loss(labels, probabilities),
+    }
+    assert found["proteins"] == SIZES["test"]
+    for name, value in expected.items():
+        assert found["model"][name]["value"] == pytest.approx(value, rel=1e-5)
+    for name, predicted in fit_baselines(*proteins("training")).predict(sequences).items():
+        assert found[name]["auroc"]["value"] == pytest.approx(roc_auc_score(labels, predicted))
 
 
-def test_the_epochs_are_told_and_the_best_is_kept(done, recipe):
+def test_the_epochs_are_told_and_the_best_is_kept(done):
     told = epochs(done)
     assert [epoch["number"] for epoch in told] == [1, 2, 3]
     losses = [epoch["validation"]["loss"] for epoch in told]
-    report = json.loads((done / "report" / "metrics.json").read_text())
-    assert report["best_epoch"] == int(np.argmin(losses)) + 1
+    best = int(np.argmin(losses))
+    assert measured(done)["best_epoch"] == best + 1
     model = SolubilityModel.from_pretrained(done / "model")
-    sequences, labels = read_csv(recipe, "validation")
-    scores = logit(model.predict(sequences).astype(float)) * model.calibration.temperature
-    assert log_loss(labels, expit(scores)) == pytest.approx(min(losses), rel=1e-4)
-    # No other temperature does better on the validation proteins.
-    best = log_loss(labels, expit(scores / model.calibration.temperature))
-    for factor in (0.9, 1.1):
-        assert best <= log_loss(labels, expit(scores / model.calibration.temperature / factor))
+    for name in ("validation", "test"):
+        sequences, labels = proteins(name)
+        scores = logit(model.predict(sequences).astype(float)) * model.calibration.temperature
+        expected = told[best]["validation" if name == "validation" else "tests"]
+        expected = expected["test set"] if name == "test" else expected
+        found = log_loss(labels, 1 / (1 + np.exp(-scores)))
+        assert found == pytest.approx(expected["loss"], rel=1e-4)
+        assert accuracy_score(labels, scores > 0) == pytest.approx(expected["accuracy"])
+
+
+def test_the_temperature_is_that_of_a_regression(done):
+    """The slope of a logistic regression on the logits without an intercept is its inverse."""
+    model = SolubilityModel.from_pretrained(done / "model")
+    sequences, labels = proteins("validation")
+    temperature = model.calibration.temperature
+    scores = logit(model.predict(sequences).astype(float)) * temperature
+    regression = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-8)
+    slope = regression.fit(scores[:, None], labels).coef_[0, 0]
+    assert temperature == pytest.approx(1 / slope, rel=1e-3)
+    assert temperature == measured(done)["temperature"]
+
+
+def test_the_table_and_the_lines_say_the_same(done):
+    table = (done / "report" / "table.md").read_text().splitlines()[2:]
+    lines = [json.loads(line) for line in (done / "metrics.jsonl").read_text().splitlines()]
+    for row, line in zip(table, lines, strict=True):
+        cells = [cell.strip(" *") for cell in row.strip("|").split("|")]
+        sets = [line["training"], line["validation"], line["tests"]["test set"]]
+        values = [f"{each['loss']:.4f} {each['accuracy']:.3f}" for each in sets]
+        seconds = f"{line['seconds']:.1f}"
+        assert cells == [str(line["number"]), *" ".join(values).split(), seconds]
 
 
 def test_what_the_model_says_of_itself(done, capsys):
     model = SolubilityModel.from_pretrained(done / "model")
     assert model.cleaning.strip_initial_met
     assert model.provenance is not None
-    assert (model.provenance.source, model.provenance.license) == (
-        "eqxesm train, recipe tried",
-        "mit",
-    )
-    assert 28 <= model.limits.min_residues <= model.limits.max_residues <= 38
+    origin = model.provenance.source, model.provenance.license
+    assert origin == ("eqxesm train, recipe tried", "mit")
+    lengths = [len(sequence) - 1 for sequence in proteins("training")[0]]
+    limits = model.limits.min_residues, model.limits.max_residues
+    assert limits == (min(lengths), max(lengths))
     card = (done / "model" / "README.md").read_text()
-    for fact in ("A recipe that is tried out.", "| one | one | MIT | 30 |", "tag rule", "--out"):
+    command = f"recipe.toml --out {done}`"
+    for fact in ("A recipe that is tried out.", "| one | one | MIT | 30 |", "tag rule", command):
         assert fact in card
-    hygiene = (done / "report" / "hygiene.md").read_text()
-    assert "| training | other | MIT | 30 |" in hygiene
     assert cli.main(["info", str(done / "model")]) == 0
     assert "A recipe that is tried out." in capsys.readouterr().out
 
 
-def test_evaluate_finds_the_baselines_of_the_run(done, recipe, tmp_path):
-    data = recipe.parent / "test.csv"
-    arguments = [
-        "evaluate",
-        str(data),
-        "--model",
-        str(done / "model"),
-        "--out",
-        str(tmp_path / "r"),
+def test_the_sources_stay_apart_in_the_report(done):
+    hygiene = json.loads((done / "report" / "hygiene.json").read_text())
+    portions = [
+        (each["split"], each["source"], each["license"], each["kept"])
+        for each in hygiene["portions"]
     ]
-    assert cli.main(arguments) == 0
+    assert portions == [
+        ("training", "other", "MIT", 30),
+        ("training", "one", "MIT", 30),
+        ("validation", "validation", None, 30),
+        ("test set", "test set", None, 40),
+    ]
+    assert "| training | other | MIT | 30 |" in (done / "report" / "hygiene.md").read_text()
+
+
+def test_evaluate_finds_the_baselines_of_the_run(done, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(assessment, "RESAMPLES", 10)
+    words = [recipe.parent / "test.csv", "--model", done / "model", "--out", tmp_path / "r"]
+    assert cli.main(["evaluate", *map(str, words)]) == 0
     report = json.loads((tmp_path / "r" / "metrics.json").read_text())
     assert report["baselines_fitted_on"] == "the model's training data, by its record"
-    trained = json.loads((done / "report" / "metrics.json").read_text())["tests"]["test set"]
+    trained = measured(done)["tests"]["test set"]
     for part in ("all", "untagged"):
         for name in ("tag_rule", "composition", "model"):
             ours, theirs = report[part][name]["auroc"], trained[part][name]["auroc"]
@@ -207,228 +186,201 @@ def test_evaluate_finds_the_baselines_of_the_run(done, recipe, tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
+def test_what_a_user_sees(recipe, tmp_path, capsys):
+    folder = tmp_path / "a run"
+    assert train(recipe, folder, settings=["training.epochs=1"]) == 0
+    out, err = capsys.readouterr()
+    first, *table = out.splitlines()
+    assert first.startswith("60 proteins to train on, 30 to stop by; ")
+    assert first.endswith(f"{folder}/report/hygiene.md")
+    assert table[0].split() == ["training", "validation", "test", "set"]
+    assert table[2].split()[0] == "1"
+    assert table[2].endswith("  best so far")
+    assert table[3:5] == ["", "test set"]
+    assert err == f"model: {folder}/model, report: {folder}/report\n"
+    # A name with a blank is quoted where the command is recorded.
+    assert f"--out '{folder}'" in (folder / "model" / "README.md").read_text()
+
+
+# The same again
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_second_run_is_the_same_to_the_bit(done, recipe, tmp_path):
-    assert cli.main(["train", str(recipe), "--out", str(tmp_path / "again")]) == 0
+    # To go on with what never began is to begin.
+    assert train(recipe, tmp_path / "again", "--resume") == 0
     assert weights(tmp_path / "again") == weights(done)
     assert epochs(tmp_path / "again") == epochs(done)
 
 
 @pytest.mark.usefixtures("quick")
 def test_the_recipe_it_wrote_makes_the_same_run(done, tmp_path):
-    assert cli.main(["train", str(done / "config.toml"), "--out", str(tmp_path / "run")]) == 0
+    assert train(done / "config.toml", tmp_path / "run") == 0
     assert weights(tmp_path / "run") == weights(done)
 
 
-def test_resuming_what_is_finished_changes_nothing(done, recipe):
-    before = {path: path.read_bytes() for path in (done / "model").iterdir()}
-    shutil.rmtree(done / "report")
-    assert cli.main(["train", str(recipe), "--out", str(done), "--resume"]) == 0
-    assert weights(done) == before[done / "model" / "model.safetensors"]
-    assert (done / "model" / "config.json").read_bytes() == before[done / "model" / "config.json"]
-    assert (done / "report" / "metrics.json").exists()
+@pytest.mark.usefixtures("quick")
+def test_a_set_that_stays_on_disk_makes_the_same_run(done, recipe, tmp_path):
+    made = [
+        LabelledProtein(f"training:{i}", row["sequence"], row["label"], row["origin"], "MIT")
+        for i, row in enumerate(rows("training"))
+    ]
+    write_array_record(tmp_path / "training.arrayrecord", made)
+    source = f"data.training=[{{path='{tmp_path / 'training.arrayrecord'}'}}]"
+    assert train(recipe, tmp_path / "run", settings=[source]) == 0
+    assert weights(tmp_path / "run") == weights(done)
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_that_was_stopped_goes_on(done, recipe, tmp_path):
-    folder = tmp_path / "run"
+def test_two_sources_are_one_training_set(done, recipe, tmp_path):
+    made = rows("training")
+    for name, part in (("first", made[:20]), ("second", made[20:])):
+        write(tmp_path / f"{name}.csv", part)
+    sources = ", ".join(
+        f"{{path='{tmp_path / name}.csv', license='{terms}'}}"
+        for name, terms in (("first", "MIT"), ("second", "CC0"))
+    )
+    assert train(recipe, tmp_path / "run", settings=[f"data.training=[{sources}]"]) == 0
+    assert weights(tmp_path / "run") == weights(done)
+    hygiene = json.loads((tmp_path / "run" / "report" / "hygiene.json").read_text())
+    portions = [(each["source"], each["license"], each["read"]) for each in hygiene["portions"]]
+    assert portions[:2] == [("first", "MIT", 20), ("second", "CC0", 40)]
 
-    def stop(_) -> None:
+
+@pytest.mark.usefixtures("quick")
+def test_no_test_set_is_needed(recipe, tmp_path):
+    settings = ["data.test=[]", "training.epochs=1"]
+    assert train(recipe, tmp_path / "run", settings=settings) == 0
+    assert measured(tmp_path / "run")["tests"] == {}
+    assert SolubilityModel.from_pretrained(tmp_path / "run" / "model").calibration.temperature != 1
+
+
+# Going on
+
+
+def test_resuming_what_is_finished_changes_nothing(done, recipe, monkeypatch):
+    hurry(monkeypatch)
+    monkeypatch.setattr(assessment, "RESAMPLES", 50)
+    before = contents(done)
+    assert train(recipe, done, "--resume") == 0
+    assert contents(done) == before
+
+
+def test_a_report_that_was_lost_is_made_again(done, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(assessment, "RESAMPLES", 50)
+    copy = shutil.copytree(done, tmp_path / "run")
+    shutil.rmtree(copy / "report")
+    assert train(recipe, copy, "--resume") == 0
+    again, before = contents(copy / "report"), contents(done / "report")
+    assert set(again) == set(before)
+    # Matplotlib names the parts of an SVG anew every time.
+    kept = {name for name in before if not name.endswith((".png", ".svg"))}
+    assert {name: again[name] for name in kept} == {name: before[name] for name in kept}
+    assert weights(copy) == weights(done)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_was_stopped_goes_on(done, recipe, tmp_path, capsys):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run_module.train(read_recipe(recipe), folder, watch=stop_after(1))
+    assert epochs(folder) == epochs(done)[:1]
+    assert train(recipe, folder, "--resume") == 0
+    assert weights(folder) == weights(done)
+    assert epochs(folder) == epochs(done)
+    # The epochs of before are in the table too.
+    numbers = [line.split()[0] for line in capsys.readouterr().out.splitlines()[3:6]]
+    assert numbers == ["1", "2", "3"]
+
+
+def test_an_interrupt_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        train(read_recipe(recipe), folder, watch=stop)
-    assert len(epochs(folder)) == 1
-    assert cli.main(["train", str(recipe), "--out", str(folder), "--resume"]) == 0
+    monkeypatch.setattr(run_module, "fit", interrupt)
+    assert train(recipe, tmp_path / "run") == 130
+    expected = "eqxesm: interrupted, --resume goes on from the last checkpoint\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_the_data_may_have_moved(done, recipe, tmp_path, monkeypatch):
+    hurry(monkeypatch)
+    for name in SIZES:
+        shutil.copy(recipe.parent / f"{name}.csv", tmp_path)
+    copy = shutil.copytree(done, tmp_path / "run")
+    assert train(recipe, copy, "--resume", settings=[f"data.root={tmp_path}"]) == 0
+    assert weights(copy) == weights(done)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("survived", [1, 3])
+def test_a_disk_that_fills_up(survived, done, recipe, tmp_path, capsys, monkeypatch):
+    """While the first state is written, or the second."""
+    folder, write_folder = tmp_path / "run", tensors.write_folder
+    written = []
+
+    def fill_up(*arguments, **options):
+        written.append(arguments[0])
+        write_folder(*arguments, **options)
+        if len(written) > survived:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(tensors, "write_folder", fill_up)
+        assert train(recipe, folder) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "No space left on device" in error
+    assert len(list(folder.glob("state-*"))) == survived // 2
+    assert not list(folder.glob(".*"))
+    assert train(recipe, folder, "--resume") == 0
     assert weights(folder) == weights(done)
     assert epochs(folder) == epochs(done)
 
 
-@pytest.mark.usefixtures("quick")
-def test_resuming_what_never_began_begins(recipe, tmp_path, done):
-    assert cli.main(["train", str(recipe), "--out", str(tmp_path / "run"), "--resume"]) == 0
-    assert weights(tmp_path / "run") == weights(done)
+def test_a_disk_that_fills_up_in_the_report(done, recipe, tmp_path, capsys, monkeypatch):
+    copy = shutil.copytree(done, tmp_path / "run")
+    shutil.rmtree(copy / "report")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        hurry(patched)
+        patched.setattr(run_module, "draw", full)
+        assert train(recipe, copy, "--resume") == 2
+    error = capsys.readouterr().err
+    assert "the report cannot be written (No space left on device)" in error
+    assert not (copy / "report" / "metrics.json").exists()
+    hurry(monkeypatch)
+    assert train(recipe, copy, "--resume") == 0
+    assert weights(copy) == weights(done)
 
 
-def test_another_recipe_or_other_data_are_refused(done, recipe, tmp_path, capsys):
-    error = refused(
-        capsys, recipe, "--out", done, "--resume", "--set", "training.epochs=9", "--set",
-        "training.seed=1",
-    )  # fmt: skip
-    assert "training.epochs was 3 and is 9; training.seed was 0 and is 1" in error
-    assert "add --resume" in refused(capsys, recipe, "--out", done)
-    other = make_data(tmp_path)
-    write(tmp_path / "training.csv", rows(61, 0))
-    assert "holds a run on other data" in refused(capsys, other, "--out", done, "--resume")
+# Refused to go on
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("training", lambda made: made[0].update(label=2), "write 0, 1 or nothing"),
-        ("training", lambda made: [row.update(label=1) for row in made], "give both classes"),
-        ("validation", lambda made: [row.update(label=0) for row in made], "give both classes"),
-        ("validation", lambda made: made[0].update(rows(60, 0)[0]), "leak"),
-        ("test", lambda made: made[0].update(rows(60, 0)[0]), "leak"),
-        ("training", lambda made: [row.update(sequence="") for row in made], "none is left"),
-        ("test", lambda made: [row.update(label="") for row in made], "test.csv"),
-    ],
-    ids=["label", "one class", "one class to stop by", "leak", "test leak", "empty", "unlabelled"],
-)
-def test_data_that_will_not_do(name, change, message, tmp_path, capsys):
-    recipe = make_data(tmp_path)
-    made = rows(
-        {"training": 60, "validation": 30, "test": 40}[name],
-        ("training", "validation", "test").index(name),
-    )
-    change(made)
-    write(tmp_path / f"{name}.csv", made)
-    assert message in refused(capsys, recipe, "--out", tmp_path / "run")
-    assert not (tmp_path / "run" / "model").exists()
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_leak_can_be_removed(tmp_path):
-    recipe = make_data(tmp_path)
-    made = rows(30, 1)
-    made[0].update(rows(60, 0)[0])
-    write(tmp_path / "validation.csv", made)
-    settings = ["--set", "data.leakage=remove", "--set", "training.epochs=1"]
-    assert cli.main(["train", str(recipe), "--out", str(tmp_path / "run"), *settings]) == 0
-    assert "exact: 1" in (tmp_path / "run" / "report" / "hygiene.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (["data.training.0.label_column=solubility"], "no column 'solubility'"),
-        (["data.training.0.path=absent.csv"], "absent.csv: no such file"),
-        (["model.encoder={pretrained='/absent'}"], "/absent: no such folder"),
-        (["data.max_residues=5"], "none is left"),
-        (["training.learning_rate=1e30", "training.warmup=0.0"], "step 2: the loss is nan"),
-        (["training.strategy=lora"], "OneHot has no blocks"),
-    ],
-)
-def test_settings_that_will_not_do(settings, message, recipe, tmp_path, capsys):
-    given = [word for setting in settings for word in ("--set", setting)]
-    assert message in refused(capsys, recipe, "--out", tmp_path / "run", *given)
-
-
-def test_folders_that_will_not_do(recipe, tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert "cannot be used" in refused(capsys, recipe, "--out", tmp_path / "file")
-    assert "holds no run, but something" in refused(capsys, recipe, "--out", tmp_path)
-    assert "cannot be used" in refused(capsys, recipe, "--out", tmp_path / "file" / "run")
-
-
-def test_a_disk_that_is_too_small_is_told_before(recipe, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        run_module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 9)
-    )
-    assert "make room or choose another" in refused(capsys, recipe, "--out", tmp_path / "run")
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
-
-
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("strategy", ["frozen", "lora", "joint"])
-def test_a_language_model_every_way(strategy, recipe, tmp_path, monkeypatch):
-    """From a pretrained folder, in half precision, to a model that says where it comes from."""
-    monkeypatch.setenv("EQXESM_CACHE", str(tmp_path / "cache"))
-    encoder = ESMC(ESMCConfig(1, 32, 2, 32), key=jax.random.key(0))
-    encoder.save_pretrained(tmp_path / "encoder")
-    settings = [f"training.strategy={strategy}", "training.epochs=1", POOLED,
-                "training.compute_dtype=bfloat16",
-                f"model.encoder={{pretrained='{tmp_path / 'encoder'}'}}"]  # fmt: skip
-    given = [word for setting in settings for word in ("--set", setting)]
-    assert cli.main(["train", str(recipe), "--out", str(tmp_path / "run"), *given]) == 0
-    model = SolubilityModel.from_pretrained(tmp_path / "run" / "model")
-    same = (
-        model.encoder.blocks.attention.query.weight == encoder.blocks.attention.query.weight
-    ).all()
-    assert same == (strategy == "frozen")
-    assert (tmp_path / "cache").exists() == (strategy == "frozen")
-    assert (tmp_path / "run" / "report" / "metrics.json").exists()
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_set_that_stays_on_disk(done, recipe, tmp_path):
-    made = [
-        LabelledProtein(f"training:{i}", row["sequence"], row["label"], row["origin"], "MIT")
-        for i, row in enumerate(rows(60, 0))
-    ]
-    write_array_record(tmp_path / "training.arrayrecord", made)
-    source = f"data.training=[{{path='{tmp_path / 'training.arrayrecord'}'}}]"
-    assert cli.main(["train", str(recipe), "--out", str(tmp_path / "run"), "--set", source]) == 0
-    assert weights(tmp_path / "run") == weights(done)
-
-
-FOLDS = [
-    "data.validation=[]", "data.test=[]", "data.cross_validation=true",
-    "data.training.0.fold_column=fold", "data.training.0.cluster_column=cluster",
-    "training.epochs=1",
-]  # fmt: skip
-
-
-@pytest.mark.usefixtures("quick")
-def test_cross_validation(recipe, tmp_path, capsys):
-    given = [word for setting in FOLDS for word in ("--set", setting)]
-    assert cli.main(["train", str(recipe), "--out", str(tmp_path / "run"), *given]) == 0
-    assert "out of fold" in capsys.readouterr().out
-    report = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
-    assert report["folds"] == ["0", "1", "2"]
-    measured = report["tests"]["out of fold"]["all"]
-    assert measured["proteins"] == 60
-    # Every protein by the model that never saw it.
-    truth, predicted = [], []
-    for fold in "012":
-        model = SolubilityModel.from_pretrained(tmp_path / "run" / f"fold-{fold}" / "model")
-        own = [row for row in rows(60, 0) if str(row["fold"]) == fold]
-        truth += [row["label"] for row in own]
-        # Not by `predict`, which refuses proteins longer than those of the other folds.
-        tokens = [model.tokenize(model.cleaning.clean(row["sequence"])) for row in own]
-        predicted += model.predict_tokens(tokens).tolist()
-    assert measured["model"]["auroc"]["value"] == pytest.approx(roc_auc_score(truth, predicted))
-    # Going on finds what is finished.
-    assert cli.main(["train", str(recipe), "--out", str(tmp_path / "run"), "--resume", *given]) == 0
-
-
-def test_a_fold_that_leaks(tmp_path, capsys):
-    recipe = make_data(tmp_path)
-    made = rows(60, 0)
-    made[1]["cluster"] = made[0]["cluster"]
-    write(tmp_path / "training.csv", made)
-    given = [word for setting in FOLDS for word in ("--set", setting)]
-    assert "a fold leaks" in refused(capsys, recipe, "--out", tmp_path / "run", *given)
-
-
-@pytest.mark.filterwarnings("ignore:The ``noload``")  # MLflow's own query
-def test_mlflow_holds_the_same(recipe, tmp_path):
-    mlflow = pytest.importorskip("mlflow")
-    folder = tmp_path / "run"
-    arguments = ["train", str(recipe), "--out", str(folder), "--mlflow"]
-    assert cli.main(arguments) == 0
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
-    (experiment,) = [e for e in client.search_experiments() if e.name == "tried"]
-    (run,) = client.search_runs([experiment.experiment_id])
-    assert run.info.status == "FINISHED"
-    assert run.data.params["training.epochs"] == "3"
-    logged = client.get_metric_history(run.info.run_id, "validation/loss")
-    told = [epoch["validation"]["loss"] for epoch in epochs(folder)]
-    assert [metric.value for metric in sorted(logged, key=lambda m: m.step)] == told
-    assert {item.path for item in client.list_artifacts(run.info.run_id, "report")} >= {
-        "report/metrics.json",
-        "report/curves.png",
-    }
-
-
-def test_a_missing_extra_is_named(recipe, tmp_path, capsys, monkeypatch):
-    import sys
-
-    monkeypatch.delitem(sys.modules, "eqxesm.training.tracking", raising=False)
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    error = refused(capsys, recipe, "--out", tmp_path / "run", "--mlflow")
-    assert "mlflow is not installed: pip install 'eqxesm[mlflow]'" in error
-
-
-def test_train_itself_refuses_what_it_cannot_go_on_with(done, recipe):
+def test_another_recipe_is_refused(done, recipe, capsys):
+    before = contents(done)
+    changed = ["training.epochs=9", "training.seed=1", "data.max_residues=99"]
+    error = refused(capsys, recipe, done, "--resume", settings=changed)
+    assert (
+        "holds a run of another recipe: data.max_residues was not set and is 99; "
+        "training.epochs was 3 and is 9; training.seed was 0 and is 1: choose another folder"
+    ) in error
+    assert "add --resume, or choose another" in refused(capsys, recipe, done)
     with pytest.raises(InputError, match="add --resume"):
-        train(read_recipe(recipe), done)
+        run_module.train(read_recipe(recipe), done)
+    assert contents(done) == before
+
+
+def test_other_data_are_refused(done, tmp_path, capsys):
+    before = contents(done)
+    made = rows("training")
+    made[0]["sequence"] += "A"
+    other = make_data(tmp_path)
+    write(tmp_path / "training.csv", made)
+    error = refused(capsys, other, done, "--resume")
+    digest = json.loads((done / "digests.json").read_text())["data"]
+    assert f"holds a run with other data (digest {digest[:12]} there, " in error
+    assert contents(done) == before

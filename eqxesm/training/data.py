@@ -13,8 +13,12 @@ from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Split, Splits, cross_validation_folds, prepare
 from eqxesm.data.records import LabelledProtein, Selection
 from eqxesm.data.sources import Source, read_source
+from eqxesm.errors import InputError
 from eqxesm.training.examples import Examples
-from eqxesm.training.recipe import Recipe
+from eqxesm.training.plan import Recipe, file_name
+
+HELD_OUT = "held-out fold"
+"""The name of the test set of each run of a cross-validation."""
 
 
 class Merged(Sequence[LabelledProtein]):
@@ -84,15 +88,17 @@ def load_splits(recipe: Recipe) -> Splits:
         The splits, with the report on their hygiene.
 
     Raises:
-        InputError: what `read_source` and `prepare` raise.
+        InputError: what `read_source` and `prepare` raise, or a test set holds one class.
     """
-    return prepare(
+    splits = prepare(
         _merge(recipe.training, recipe),
         _merge(recipe.validation, recipe),
         _tests(recipe),
         recipe.cleaning,
         recipe.policy,
     )
+    _check_tests(splits)
+    return splits
 
 
 def load_folds(recipe: Recipe) -> dict[str, Splits]:
@@ -108,28 +114,47 @@ def load_folds(recipe: Recipe) -> dict[str, Splits]:
         The splits by the fold that is held out.
 
     Raises:
-        InputError: what `read_source`, `cross_validation_folds` and `prepare` raise.
+        InputError: there are fewer than three folds, two of them cannot be told apart as names of
+            folders, one holds one class; or what `read_source`, `cross_validation_folds` and
+            `prepare` raise.
     """
     proteins = _merge(recipe.training, recipe)
     folds = cross_validation_folds(proteins, recipe.cleaning)
     names = list(folds)
+    if len(names) < 3:
+        raise InputError(
+            f"folds {' and '.join(names)}: a cross-validation needs three at least: one held out, "
+            "one to stop by, the rest to train on"
+        )
+    if len(set(map(file_name, names))) < len(names):
+        raise InputError(f"folds {', '.join(names)}: name them by different letters and digits")
     splits = {}
     for number, name in enumerate(names):
         following = names[(number + 1) % len(names)]
         rest = [folds[other] for other in names if other not in (name, following)]
-        if not rest:
-            rest = [folds[following]]
-        splits[name] = prepare(
-            Selection(proteins, np.sort(np.concatenate(rest))),
-            Selection(proteins, folds[following]),
-            {HELD_OUT: Selection(proteins, folds[name])},
-            recipe.cleaning,
-            recipe.policy,
-        )
+        try:
+            splits[name] = prepare(
+                Selection(proteins, np.sort(np.concatenate(rest))),
+                Selection(proteins, folds[following]),
+                {HELD_OUT: Selection(proteins, folds[name])},
+                recipe.cleaning,
+                recipe.policy,
+            )
+            _check_tests(splits[name])
+        except InputError as error:
+            raise InputError(
+                f"fold {name} held out, fold {following} to stop by: {error}"
+            ) from error
     return splits
 
 
-HELD_OUT = "held-out fold"
+def _check_tests(splits: Splits) -> None:
+    """Refuse now what could not be measured when the training is over."""
+    for name, split in splits.tests.items():
+        if split.labels.min() == split.labels.max():
+            raise InputError(
+                f"test set {name!r}: every protein has label {split.labels[0]}: give both classes"
+            )
 
 
 def to_examples(split: Split, recipe: Recipe) -> Examples:

@@ -1,7 +1,10 @@
 """Which parameters are trained, and how fast: filters over the tree of a model."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -40,7 +43,7 @@ def trainable(model: SolubilityModel, strategy: str) -> PyTree[bool]:
     """Mark the parameters that a strategy trains.
 
     Args:
-        model: what `prepare` gives.
+        model: what `prepare` gives, or its shapes.
         strategy: `joint`, `lora` or `frozen`.
 
     Returns:
@@ -50,7 +53,10 @@ def trainable(model: SolubilityModel, strategy: str) -> PyTree[bool]:
 
     def is_trained(path: tuple, leaf: object) -> bool:
         names = path_names(path)
-        if not eqx.is_inexact_array(leaf) or "lm_head" in names:
+        array = eqx.is_inexact_array(leaf) or (
+            isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        )
+        if not array or "lm_head" in names:
             return False
         if names[0] == "head":
             return True
@@ -108,7 +114,7 @@ def learning_rate_factors(params: PyTree, layer_decay: float) -> PyTree:
         default=0,
     )
 
-    def factor(path: tuple, leaf: jax.Array) -> np.ndarray:
+    def factor(path: tuple, leaf: Any) -> np.ndarray:
         names = path_names(path)
         if BLOCKS in names:
             depth = np.arange(layers, 0, -1).reshape(-1, *(1,) * (leaf.ndim - 1))

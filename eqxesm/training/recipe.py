@@ -3,111 +3,25 @@
 import dataclasses
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
-import jax
-import tomli_w
 
-from eqxesm.checkpoint.schema import Provenance, complain, describe, parse, parse_type
+from eqxesm.checkpoint.schema import complain, parse, parse_type
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Policy
 from eqxesm.data.sources import Source
-from eqxesm.declarations import Limits
-from eqxesm.encoders import ENCODERS, ESMC, AbstractEncoder
+from eqxesm.encoders import ENCODERS
 from eqxesm.errors import InputError
-from eqxesm.solubility import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.partition import prepare
+from eqxesm.training.plan import ENCODER, HEAD, Pretrained, Recipe, build_model, file_name
 from heads import HEADS
 
-
-@dataclass(frozen=True)
-class Pretrained:
-    """An encoder that is loaded rather than drawn at random.
-
-    Attributes:
-        pretrained: folder or Hub repository of a checkpoint of `ESMC`.
-        revision: commit, tag or branch of the repository.
-    """
-
-    pretrained: str
-    revision: str | None = None
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is trained, on what, and how.
-
-    Attributes:
-        name: of the recipe; the card's too.
-        summary: what it is, in a sentence.
-        license: the terms that the trained weights shall stand under, where they are known.
-        root: folder that relative paths of data start from.
-        training: sources of proteins to learn from, merged.
-        validation: sources of proteins to stop by and to calibrate on; none in a
-            cross-validation.
-        tests: sources to measure with, each a set of its own.
-        cross_validation: train once for each fold of the training sources and measure out of fold.
-        policy: what training proteins must fulfil.
-        cleaning: how sequences are cleaned.
-        encoder: where the encoder comes from: `Pretrained`, or a configuration that is drawn at
-            random.
-        head: the rest of the head's configuration, and its `type`.
-        config: how it is trained.
-    """
-
-    name: str
-    summary: str
-    license: str | None
-    root: Path
-    training: tuple[Source, ...]
-    validation: tuple[Source, ...]
-    tests: tuple[Source, ...]
-    cross_validation: bool
-    policy: Policy
-    cleaning: Cleaning
-    encoder: Any
-    head: dict[str, Any]
-    config: TrainConfig
-
-    def to_plain(self) -> dict[str, Any]:
-        """Write it as TOML holds it, everything spelled out.
-
-        Returns:
-            Tables by name; `read_recipe` reads the same recipe from them.
-        """
-        encoder = self.encoder
-        return _without_none(
-            {
-                "name": self.name,
-                "summary": self.summary,
-                "license": self.license,
-                "data": {
-                    "root": str(self.root),
-                    "cross_validation": self.cross_validation,
-                    **dataclasses.asdict(self.policy),
-                    "training": [dataclasses.asdict(source) for source in self.training],
-                    "validation": [dataclasses.asdict(source) for source in self.validation],
-                    "test": [dataclasses.asdict(source) for source in self.tests],
-                },
-                "model": {
-                    "cleaning": dataclasses.asdict(self.cleaning),
-                    "encoder": dataclasses.asdict(encoder)
-                    if isinstance(encoder, Pretrained)
-                    else describe(ENCODERS, encoder),
-                    "head": self.head,
-                },
-                "training": dataclasses.asdict(self.config),
-            }
-        )
-
-    def to_toml(self) -> str:
-        """Write it as a TOML file, everything spelled out."""
-        return tomli_w.dumps(self.to_plain())
+LISTS = ("training", "validation", "test")
+"""Keys of a recipe's lists of sources."""
 
 
 def read_recipe(path: str | os.PathLike, settings: Sequence[str] = ()) -> Recipe:
@@ -131,9 +45,9 @@ def read_recipe(path: str | os.PathLike, settings: Sequence[str] = ()) -> Recipe
         raise InputError(f"{path}: cannot be read ({error.strerror}): name a recipe") from error
     except ValueError as error:
         raise InputError(f"{path}: not TOML ({error}): mend it") from error
-    root = tables.get("data", {}).get("root", ".") if isinstance(tables.get("data"), dict) else "."
-    if isinstance(root, str):
-        tables.setdefault("data", {})["root"] = os.path.abspath(Path(path).parent / root)
+    data = tables.get("data")
+    if isinstance(data, dict) and isinstance(root := data.get("root", "."), str):
+        data["root"] = os.path.abspath(Path(path).parent / root)
     for setting in settings:
         _set(tables, setting)
     return _parse(tables, str(path))
@@ -157,169 +71,130 @@ def _set(tables: dict[str, Any], setting: str) -> None:
         else:
             place[last] = value
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise InputError(f"--set {setting}: the recipe has no place {key.strip()!r}") from error
+        raise InputError(
+            f"--set {setting}: the recipe has no place {key.strip()!r}: name another"
+        ) from error
 
 
 def _parse(tables: dict[str, Any], where: str) -> Recipe:
-    _check_keys(tables, where, {"data", "model", "training"}, {"name", "summary", "license"})
-    data, model = tables["data"], tables["model"]
+    problems: list[str] = []
+
+    def attempt(read: Callable[..., Any], *arguments: Any) -> Any:
+        """Go on after what is wrong, so that all of it is told at once."""
+        try:
+            return read(*arguments)
+        except InputError as error:
+            problems.append(str(error))
+            return None
+
+    def section(name: str, required: set[str], optional: set[str]) -> dict[str, Any]:
+        values = tables.get(name, {})
+        attempt(_check_keys, values, name, required, optional)
+        return values if isinstance(values, dict) else {}
+
     policy = [field.name for field in dataclasses.fields(Policy)]
-    optional = {"root", "validation", "test", "cross_validation", *policy}
-    _check_keys(data, f"{where}: data", {"training"}, optional)
-    _check_keys(model, f"{where}: model", {"encoder", "head"}, {"cleaning"})
-    rest = {name: data[name] for name in policy if name in data}
-    recipe = Recipe(
-        name=_text(tables, "name", where, Path(where).stem) or "",
-        summary=_text(tables, "summary", where, "") or "",
-        license=_text(tables, "license", where, None),
-        root=Path(os.path.abspath(_text(data, "root", where, ".") or ".")),
-        training=_sources(data, "training", where),
-        validation=_sources(data, "validation", where),
-        tests=_sources(data, "test", where),
-        cross_validation=data.get("cross_validation", False) is True,
-        policy=parse(Policy, rest, f"{where}: data"),
-        cleaning=parse(Cleaning, model.get("cleaning", {}), f"{where}: model: cleaning"),
-        encoder=_encoder(model["encoder"], f"{where}: model: encoder"),
-        head=model["head"],
-        config=parse(TrainConfig, tables["training"], f"{where}: training"),
-    )
-    if recipe.cross_validation == bool(recipe.validation):
-        raise InputError(
-            f"{where}: data: give validation sources, or set cross_validation = true and no "
-            "validation sources"
-        )
-    _check(recipe, where)
+    attempt(_check_keys, tables, "", {"data", "model", "training"}, {"name", "summary", "license"})
+    data = section("data", set(), {"root", "cross_validation", *LISTS, *policy})
+    model = section("model", {"encoder", "head"}, {"cleaning"})
+    values: dict[str, Any] = {
+        "name": attempt(_text, tables.get("name"), "name") or Path(where).stem,
+        "summary": attempt(_text, tables.get("summary"), "summary") or "",
+        "license": attempt(_text, tables.get("license"), "license") or None,
+        "root": Path(os.path.abspath(attempt(_text, data.get("root"), "data: root") or ".")),
+        "training": attempt(_sources, data, "training"),
+        "validation": attempt(_sources, data, "validation"),
+        "tests": attempt(_sources, data, "test"),
+        "cross_validation": attempt(
+            _switch, data.get("cross_validation", False), "data: cross_validation"
+        ),
+        "policy": attempt(
+            parse, Policy, {name: data[name] for name in policy if name in data}, "data"
+        ),
+        "cleaning": attempt(_table, Cleaning, model.get("cleaning", {}), "model: cleaning"),
+        "encoder": attempt(_encoder, model["encoder"]) if "encoder" in model else None,
+        "head": attempt(_head, model["head"]) if "head" in model else None,
+        "config": attempt(_table, TrainConfig, tables.get("training", {}), "training"),
+    }
+    if problems:
+        raise InputError(f"{where}: {'; '.join(problems)}")
+    recipe = Recipe(**values)
+    attempt(_check, recipe)
+    if problems:
+        raise InputError(f"{where}: {problems[0]}")
     return recipe
 
 
-def _check(recipe: Recipe, where: str) -> None:
+def _check(recipe: Recipe) -> None:
     """Refuse what does not go together, before any data is read."""
-    titles = [source.title for source in recipe.tests]
-    reserved = {"training", "validation"}
-    repeated = [title for title in titles if titles.count(title) > 1 or title in reserved]
-    if repeated:
-        raise InputError(f"{where}: data: two sets are called {repeated[0]!r}: give each a name")
+    if recipe.cross_validation == bool(recipe.validation):
+        raise InputError(
+            "data: give validation sources, or set cross_validation = true and no validation "
+            "sources"
+        )
+    if recipe.cross_validation and recipe.tests:
+        raise InputError("data: a cross-validation measures out of fold: leave out the test sets")
+    names = {"training": "training", "validation": "validation"}
+    for source in recipe.tests:
+        other = names.get(file_name(source.title))
+        if other is not None:
+            raise InputError(
+                f"data: two sets are called {other!r} and {source.title!r}: give each a name of "
+                "its own"
+            )
+        names[file_name(source.title)] = source.title
     if isinstance(recipe.encoder, Pretrained):
+        # It is tried when it is there.
         return
-    # The configuration is tried on shapes alone; a pretrained encoder is tried when it is there.
+    skeleton = eqx.filter_eval_shape(lambda: build_model(recipe))
     try:
-        eqx.filter_eval_shape(lambda: prepare(build_model(recipe, Limits()), recipe.config))
+        eqx.filter_eval_shape(prepare, skeleton, recipe.config)
     except ValueError as error:
-        raise InputError(f"{where}: model: {error}") from error
+        strategy = recipe.config.strategy
+        raise InputError(f"training: strategy {strategy!r}: {error}: choose another") from error
 
 
 def _check_keys(values: Any, where: str, required: set[str], optional: set[str]) -> None:
     if not isinstance(values, dict):
-        raise InputError(f"{where}: {values!r} is no table")
-    complain(where, set(values) - required - optional, required - set(values))
+        raise InputError(f"{where} is {values!r}: write a table")
+    unknown, missing = set(values) - required - optional, required - set(values)
+    if unknown or missing:
+        complain(where or "the recipe", unknown, missing)
 
 
-def _text(values: Mapping[str, Any], key: str, where: str, default: str | None) -> str | None:
-    value = values.get(key, default)
+def _text(value: Any, where: str) -> str | None:
     if not (value is None or isinstance(value, str)):
-        raise InputError(f"{where}: {key} is {value!r}: write text")
+        raise InputError(f"{where} is {value!r}: write text, in quotes")
     return value
 
 
-def _sources(data: Mapping[str, Any], key: str, where: str) -> tuple[Source, ...]:
+def _switch(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{where} is {value!r}: write true or false")
+    return value
+
+
+def _table(cls: type, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"{where} is {values!r}: write a table")
+    return parse(cls, values, where)
+
+
+def _sources(data: Mapping[str, Any], key: str) -> tuple[Source, ...]:
     values = data.get(key, [])
     if not isinstance(values, list) or (key == "training" and not values):
-        raise InputError(f"{where}: data: {key}: write a [[data.{key}]] table for each source")
+        raise InputError(f"data: {key}: write a [[data.{key}]] table for each source")
     return tuple(
-        parse(Source, value, f"{where}: data: {key} {number}")
-        for number, value in enumerate(values, 1)
+        _table(Source, value, f"data: {key} {number}") for number, value in enumerate(values, 1)
     )
 
 
-def _encoder(values: Any, where: str) -> Any:
+def _encoder(values: Any) -> Any:
     if isinstance(values, dict) and "pretrained" in values:
-        return parse(Pretrained, values, where)
-    return parse_type(ENCODERS, values, where)[0]
+        return parse(Pretrained, values, ENCODER)
+    return parse_type(ENCODERS, values, ENCODER)[0]
 
 
-def build_model(recipe: Recipe, limits: Limits) -> SolubilityModel:
-    """Make the model that a recipe starts from.
-
-    Args:
-        recipe: the recipe.
-        limits: what proteins it is trained on.
-
-    Returns:
-        The encoder, loaded or drawn at random, and a head drawn at random.
-
-    Raises:
-        InputError: there is no such encoder, or the head's configuration will not do.
-    """
-    encoder_key, head_key = jax.random.split(jax.random.key(recipe.config.seed))
-    encoder: AbstractEncoder
-    if isinstance(recipe.encoder, Pretrained):
-        encoder = ESMC.from_pretrained(recipe.encoder.pretrained, revision=recipe.encoder.revision)
-    else:
-        make = ENCODERS[describe(ENCODERS, recipe.encoder)["type"]][1]
-        encoder = make(recipe.encoder, key=encoder_key)
-    head, make_head = parse_type(
-        HEADS, {"d_model": encoder.d_model, **recipe.head}, f"recipe {recipe.name}: model: head"
-    )
-    license_ = recipe.license
-    provenance = (
-        Provenance(f"eqxesm train, recipe {recipe.name}", license=license_)
-        if not isinstance(recipe.encoder, Pretrained)
-        else None
-    )
-    return SolubilityModel(
-        encoder,
-        make_head(head, key=head_key),
-        recipe.cleaning,
-        limits=limits,
-        provenance=provenance,
-    )
-
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Name what two recipes say differently.
-
-    Args:
-        one: tables of the recipe of an earlier run.
-        other: tables of the one at hand.
-
-    Returns:
-        For each key that differs, its two values; `data.root` may differ, as data are compared
-        by their content.
-    """
-    first, second = flatten(one), flatten(other)
-    return [
-        f"{key} was {first.get(key, 'not set')!r} and is {second.get(key, 'not set')!r}"
-        for key in sorted(first.keys() | second.keys())
-        if first.get(key) != second.get(key) and key != "data.root"
-    ]
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Spell nested tables as dotted keys.
-
-    Args:
-        value: tables, and lists of tables.
-        prefix: of every key.
-
-    Returns:
-        Values by dotted key.
-    """
-    if isinstance(value, Mapping):
-        pairs = value.items()
-    elif isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
-        pairs = ((str(number), each) for number, each in enumerate(value))
-    else:
-        return {prefix: list(value) if isinstance(value, tuple) else value}
-    flat = {}
-    for key, each in pairs:
-        flat |= flatten(each, f"{prefix}.{key}" if prefix else key)
-    return flat
-
-
-def _without_none(value: Any) -> Any:
-    """Leave out what TOML cannot say."""
-    if isinstance(value, dict):
-        return {key: _without_none(each) for key, each in value.items() if each is not None}
-    if isinstance(value, list | tuple):
-        return [_without_none(each) for each in value]
-    return value
+def _head(values: Any) -> dict[str, Any]:
+    # How wide the features are is known when the encoder is there.
+    parse_type(HEADS, {"d_model": 1, **values} if isinstance(values, dict) else values, HEAD)
+    return values

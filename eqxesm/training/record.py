@@ -10,7 +10,7 @@ import jax
 from eqxesm.data.hygiene import Hygiene
 from eqxesm.data.tags import count
 from eqxesm.evaluation.baselines import Baselines
-from eqxesm.training.recipe import Recipe
+from eqxesm.training.plan import Recipe
 
 LIMITS = [
     "The labels say whether a construct was soluble when laboratories expressed it in E. coli. "
@@ -40,7 +40,7 @@ def make_record(
 
     Args:
         recipe: the recipe.
-        command: that makes it again.
+        command: that makes it again, or nothing.
         hygiene: the report on the data.
         baselines: fitted on the same training proteins.
         assessed: what `assess` gave, by the name of the test set.
@@ -67,7 +67,7 @@ def make_record(
             "hygiene": _describe_hygiene(hygiene),
             "calibrated_on": "the validation proteins",
             "recipe": {
-                "Command": f"`{command}`",
+                **({"Command": f"`{command}`"} if command else {}),
                 "Strategy": config.strategy,
                 "Optimiser": f"AdamW, peak learning rate {config.learning_rate}, {config.schedule} "
                 f"schedule, weight decay {config.weight_decay}, at most {config.epochs} epochs, "

@@ -3,22 +3,21 @@
 import dataclasses
 import json
 import os
-import re
-import shutil
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import expit
 
 from eqxesm.checkpoint.atomic import write_text
 from eqxesm.data.cleaning import Cleaning
-from eqxesm.data.hygiene import Split, Splits
+from eqxesm.data.hygiene import Splits
+from eqxesm.data.scan import Split
 from eqxesm.data.similarity import nearest_identity
 from eqxesm.declarations import Calibration, Limits
 from eqxesm.errors import InputError
@@ -32,18 +31,41 @@ from eqxesm.training.data import HELD_OUT, load_folds, load_splits, to_examples
 from eqxesm.training.devices import is_first, make_mesh, place, wait
 from eqxesm.training.examples import Examples, choose_shapes, feed
 from eqxesm.training.features import default_cache
+from eqxesm.training.folder import (
+    MODEL,
+    RECIPE,
+    REPORT,
+    RESULT,
+    check_digests,
+    check_folder,
+    check_room,
+    make_digests,
+    make_folder,
+    write_epochs,
+    write_hygiene,
+)
 from eqxesm.training.loop import fit, score_set
-from eqxesm.training.partition import prepare, trainable
-from eqxesm.training.recipe import Recipe, build_model, differences
+from eqxesm.training.partition import trainable
+from eqxesm.training.plan import Recipe, build_model, file_name
 from eqxesm.training.record import make_record
 from eqxesm.training.store import Epoch, Store
 
-RECIPE = "config.toml"
-EPOCHS = "metrics.jsonl"
-REPORT = "report"
-DATA = "data.json"
-
 Watch = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What was asked for; see `train`."""
+
+    recipe: Recipe
+    folder: Path
+    command: str
+    watch: Watch | None
+    progress: bool
+
+    def say(self, text: str) -> None:
+        if self.progress and is_first():
+            print(text, flush=True)
 
 
 def train(
@@ -59,7 +81,9 @@ def train(
 
     The folder then holds `config.toml`, the recipe spelled out; `metrics.jsonl`, a line for every
     epoch; `model/`, the best checkpoint by validation, calibrated; `report/`; and the state that
-    the run goes on from. With several processes it has to be a folder that all of them see.
+    the run goes on from. A cross-validation has them for every fold, but for the recipe, in
+    folders of their own. Nothing is written before the recipe, the data and the folder are found
+    to be in order. With several processes it has to be a folder that all of them see.
 
     Args:
         recipe: the recipe.
@@ -76,77 +100,59 @@ def train(
         InputError: the folder holds a run and is not to be resumed, or one of another recipe or
             other data; or what reading, training or writing refuse.
     """
-    folder = Path(folder)
-    _open(folder, recipe, resume)
+    run = _Run(recipe, Path(folder), command, watch, progress)
+    check_folder(run.folder, recipe, resume)
     if recipe.cross_validation:
-        return _cross_validate(recipe, folder, command, watch, progress)
-    return _train(recipe, load_splits(recipe), folder, command, watch, progress)
+        return _cross_validate(run)
+    splits = load_splits(recipe)
+    return _train(run, run.folder, splits, _begin(run, {run.folder: splits}))
 
 
-def _open(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Make the folder of a run, or find the same run in it."""
-    there = folder / RECIPE
-    try:
-        if not there.exists():
-            if folder.is_dir() and any(folder.iterdir()):
-                raise InputError(f"{folder}: holds no run, but something: choose another folder")
-            folder.mkdir(parents=True, exist_ok=True)
-            wait("recipe")
-            if is_first():
-                write_text(there, recipe.to_toml())
-            return
-        if not resume:
-            raise InputError(f"{folder}: holds a run: add --resume, or choose another folder")
-        earlier = tomllib.loads(there.read_text(encoding="utf-8"))
-        wait("recipe")
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "no permission to write")
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "its recipe is broken"
-        raise InputError(f"{folder}: cannot be used ({reason}): choose another") from error
-    found = differences(earlier, tomllib.loads(recipe.to_toml()))
-    if found:
-        raise InputError(
-            f"{folder}: holds a run of another recipe: {'; '.join(found)}: choose another folder"
-        )
+def _begin(run: _Run, parts: Mapping[Path, Splits]) -> SolubilityModel:
+    """Check all that can be checked beforehand, write it down, and make the model to start from."""
+    model = build_model(run.recipe)
+    digests = {folder: make_digests(run.recipe, parts[folder], model) for folder in parts}
+    for folder in parts:
+        check_digests(folder, digests[folder])
+    check_room(run.folder, model, run.recipe.config, len(parts))
+    wait("checked")
+    if is_first():
+        make_folder(run.folder)
+        write_text(run.folder / RECIPE, run.recipe.to_toml())
+        for folder, splits in parts.items():
+            write_hygiene(folder, digests[folder], splits.report)
+    wait("begun")
+    return model
 
 
-def _train(
-    recipe: Recipe,
-    splits: Splits,
-    folder: Path,
-    command: str,
-    watch: Watch | None,
-    progress: bool,
-) -> dict[str, Any]:
-    _check_data(folder, splits)
-    lengths = splits.training.lengths
-    model = build_model(recipe, Limits(int(lengths.max()), int(lengths.min())))
-    _check_room(folder, model, recipe)
+def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> dict[str, Any]:
+    recipe, lengths = run.recipe, splits.training.lengths
+    model = dataclasses.replace(model, limits=Limits(int(lengths.max()), int(lengths.min())))
     training, validation = (
         to_examples(split, recipe) for split in (splits.training, splits.validation)
     )
     tests = {name: to_examples(split, recipe) for name, split in splits.tests.items()}
     store = Store(folder)
-    seen: list[Epoch] = store.epochs()
+    seen: list[Epoch] = []
 
-    def report(epoch: Epoch) -> None:
+    def tell(epoch: Epoch) -> None:
         best = all(epoch.validation.loss < each.validation.loss for each in seen)
         seen.append(epoch)
-        _write_epochs(folder, seen)
-        if progress:
-            print(format_epoch(epoch, best), flush=True)
-        if watch is not None:
-            watch(epoch)
+        run.say(format_epoch(epoch, best))
 
-    if progress and is_first():
-        print(
-            f"{len(training.labels):,} proteins to train on, {len(validation.labels):,} to stop by"
-        )
-        print(format_head(list(tests)))
-        for number, epoch in enumerate(seen):
-            best = all(epoch.validation.loss < each.validation.loss for each in seen[:number])
-            print(format_epoch(epoch, best))
+    def report(epoch: Epoch) -> None:
+        tell(epoch)
+        write_epochs(folder, seen)
+        if run.watch is not None:
+            run.watch(epoch)
+
+    run.say(
+        f"{len(training.labels):,} proteins to train on, {len(validation.labels):,} to stop by; "
+        f"what was left out: {folder / REPORT / 'hygiene.md'}"
+    )
+    run.say(format_head(list(tests)))
+    for epoch in store.epochs():
+        tell(epoch)
     model, epochs = fit(
         model,
         training,
@@ -156,13 +162,13 @@ def _train(
         store=store,
         cache=default_cache(),
         report=report,
-        progress=progress,
+        progress=run.progress,
     )
     scores = _score(model, recipe, {"training": training, "validation": validation, **tests})
     result = {}
     if is_first():
-        _write_epochs(folder, epochs)
-        result = _finish(recipe, splits, folder, command, model, epochs, scores)
+        write_epochs(folder, epochs)
+        result = _finish(run, splits, folder, model, epochs, scores)
     wait("report")
     return result
 
@@ -189,59 +195,16 @@ def _score(
     }
 
 
-def _check_data(folder: Path, splits: Splits) -> None:
-    """Refuse to go on with other data, and write the hygiene report."""
-    digest, there = splits.report.data_digest, folder / DATA
-    if there.exists():
-        earlier = json.loads(there.read_text())["digest"]
-        if earlier != digest:
-            raise InputError(
-                f"{folder}: holds a run on other data (digest {earlier[:12]} there, {digest[:12]} "
-                "now): choose another folder"
-            )
-    wait("data")
-    if is_first():
-        report = folder / REPORT
-        report.mkdir(exist_ok=True)
-        write_text(report / "hygiene.json", json.dumps(splits.report.to_plain(), indent=1) + "\n")
-        write_text(report / "hygiene.md", splits.report.to_markdown())
-        write_text(there, json.dumps({"digest": digest}) + "\n")
-
-
-def _check_room(folder: Path, model: SolubilityModel, recipe: Recipe) -> None:
-    """Refuse a disk that the checkpoints do not fit, before the work is done."""
-
-    def size(tree: Any) -> int:
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-    skeleton = eqx.filter_eval_shape(lambda: prepare(model, recipe.config))
-    params = eqx.filter(skeleton, trainable(skeleton, recipe.config.strategy))
-    copies = 3 + bool(recipe.config.ema) + (recipe.config.accumulate > 1)
-    # The old one goes when the new one has come.
-    needed = 2 * (size(eqx.filter(model, eqx.is_array)) + copies * size(params))
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(
-            f"{folder}: checkpoints need {needed / 1e9:.1f} GB and {free / 1e9:.1f} are free: make "
-            "room or choose another"
-        )
-
-
-def _write_epochs(folder: Path, epochs: Sequence[Epoch]) -> None:
-    lines = (json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in epochs)
-    write_text(folder / EPOCHS, "".join(lines))
-
-
 def _finish(
-    recipe: Recipe,
+    run: _Run,
     splits: Splits,
     folder: Path,
-    command: str,
     model: SolubilityModel,
     epochs: Sequence[Epoch],
     scores: dict[str, Float[np.ndarray, " _"]],
 ) -> dict[str, Any]:
     """Calibrate, measure, and write the model with its record, and the report."""
+    recipe = run.recipe
     labels = splits.validation.labels.astype(np.int64)
     temperature = fit_temperature(scores.pop("validation"), labels)
     model = dataclasses.replace(model, calibration=Calibration(temperature))
@@ -260,8 +223,8 @@ def _finish(
         drawn[name] = (labels, predictions, threshold, assessed[name])
     best = min(epochs, key=lambda epoch: epoch.validation.loss).number
     seconds = sum(epoch.seconds for epoch in epochs)
-    record = make_record(recipe, command, splits.report, baselines, assessed, best, seconds)
-    model.save_pretrained(folder / "model", record)
+    record = make_record(recipe, run.command, splits.report, baselines, assessed, best, seconds)
+    model.save_pretrained(folder / MODEL, record)
     result = {
         "recipe": recipe.name,
         "best_epoch": best,
@@ -269,15 +232,27 @@ def _finish(
         "temperature": temperature,
         "tests": assessed,
     }
-    report = folder / REPORT
-    draw_curves(report, epochs)
-    write_text(report / "table.md", format_table(epochs))
-    for name, pictures in drawn.items():
-        place = report / re.sub(r"[^\w.-]+", "_", name)
-        place.mkdir(exist_ok=True)
-        draw(place, *pictures)
-    write_text(report / "metrics.json", json.dumps(result, indent=1) + "\n")
+    with _writing(folder):
+        report = folder / REPORT
+        draw_curves(report, epochs)
+        write_text(report / "table.md", format_table(epochs))
+        for name, pictures in drawn.items():
+            make_folder(report / file_name(name))
+            draw(report / file_name(name), *pictures)
+        # The last one: where it stands, the run is finished.
+        write_text(report / RESULT, json.dumps(result, indent=1) + "\n")
     return result
+
+
+@contextmanager
+def _writing(folder: Path) -> Generator[None, None, None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the report cannot be written ({error.strerror}): make room and go on with "
+            "--resume"
+        ) from error
 
 
 def spell(split: Split) -> list[str]:
@@ -293,44 +268,48 @@ def spell(split: Split) -> list[str]:
     return [cleaning.clean(split.proteins[i].sequence).sequence for i in range(len(split.labels))]
 
 
-def _cross_validate(
-    recipe: Recipe, folder: Path, command: str, watch: Watch | None, progress: bool
-) -> dict[str, Any]:
+def _cross_validate(run: _Run) -> dict[str, Any]:
     """Train once for each fold, and measure what every model says about the fold it never saw."""
-    folds = load_folds(recipe)
+    folds = load_folds(run.recipe)
+    places = {name: run.folder / f"fold-{file_name(name)}" for name in folds}
+    model = _begin(run, {places[name]: splits for name, splits in folds.items()})
+    for name, splits in folds.items():
+        run.say(f"\nfold {name} held out")
+        if (places[name] / REPORT / RESULT).exists():
+            run.say("it is finished")
+        else:
+            _train(run, places[name], splits, model)
+    result = _measure_out_of_fold(run, folds, places) if is_first() else {}
+    wait("folds")
+    return result
+
+
+def _measure_out_of_fold(
+    run: _Run, folds: Mapping[str, Splits], places: Mapping[str, Path]
+) -> dict[str, Any]:
     sequences: list[str] = []
-    labels: list[Float[np.ndarray, " _"]] = []
+    labels: list[Int[np.ndarray, " _"]] = []
     predictions: dict[str, list[Float[np.ndarray, " _"]]] = {}
-    for fold, splits in folds.items():
-        if progress and is_first():
-            print(f"fold {fold} held out")
-        place = folder / f"fold-{fold}"
-        place.mkdir(exist_ok=True)
-        if not (place / REPORT / "metrics.json").exists():
-            _train(recipe, splits, place, command, watch, progress)
-        if not is_first():
-            continue
-        model = SolubilityModel.from_pretrained(place / "model")
+    for name, splits in folds.items():
+        model = SolubilityModel.from_pretrained(places[name] / MODEL)
         held_out = splits.tests[HELD_OUT]
         spelled = spell(held_out)
         baselines = fit_baselines(spell(splits.training), splits.training.labels.astype(np.int64))
         predicted = {
-            "model": model.predict_tokens(to_examples(held_out, recipe).proteins),
+            "model": model.predict_tokens(to_examples(held_out, run.recipe).proteins),
             **baselines.predict(spelled),
         }
-        for name, probabilities in predicted.items():
-            predictions.setdefault(name, []).append(probabilities.astype(np.float64))
+        for predictor, probabilities in predicted.items():
+            predictions.setdefault(predictor, []).append(probabilities.astype(np.float64))
         sequences += spelled
-        labels.append(held_out.labels)
-    result = {}
-    if is_first():
-        joined = {name: np.concatenate(parts) for name, parts in predictions.items()}
-        truth = np.concatenate(labels).astype(np.int64)
-        assessed = assess(sequences, truth, joined, {})
-        result = {"recipe": recipe.name, "folds": list(folds), "tests": {"out of fold": assessed}}
-        report = folder / REPORT
-        report.mkdir(exist_ok=True)
-        draw(report, truth, joined, 0.5, assessed)
-        write_text(report / "metrics.json", json.dumps(result, indent=1) + "\n")
-    wait("folds")
+        labels.append(held_out.labels.astype(np.int64))
+    joined = {name: np.concatenate(parts) for name, parts in predictions.items()}
+    truth = np.concatenate(labels)
+    assessed = assess(sequences, truth, joined, {})
+    result = {"recipe": run.recipe.name, "folds": list(folds), "tests": {"out of fold": assessed}}
+    with _writing(run.folder):
+        report = run.folder / REPORT
+        make_folder(report)
+        draw(report, truth, joined, Calibration().threshold, assessed)
+        write_text(report / RESULT, json.dumps(result, indent=1) + "\n")
     return result

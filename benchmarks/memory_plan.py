@@ -1,0 +1,218 @@
+"""Memory per device for joint training, on paper: from shapes alone, nothing is allocated.
+
+    python benchmarks/memory_plan.py --out benchmarks/results/memory_plan.json
+
+Parameters, gradients and the state of AdamW are float32 and split as `eqxesm.training.devices`
+splits them. Activations are a closed form, an estimate: for a small model on the CPU it is within a
+tenth of what XLA plans, as the tests check. Fragmentation and buffers of communication come on top.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from eqxesm import ESMC, ESMCConfig, SolubilityModel
+from eqxesm.encoders import PRESETS
+from eqxesm.training.config import TrainConfig
+from eqxesm.training.devices import partition_spec
+from eqxesm.training.optimiser import make_optimiser
+from eqxesm.training.partition import prepare, trainable
+from eqxesm.training.step import TrainState, init_state
+from heads import MeanPoolMLP, MeanPoolMLPConfig
+
+SIZES = ("esmc_600m", "esmc_6b")
+DEVICES = (1, 8, 64)
+DTYPES = ("float32", "bfloat16")
+ROWS, LENGTH = 16, 1024
+"""Proteins on every device and their padded length: the default of 16,384 tokens."""
+
+ROOM = 80e9
+"""Bytes of a device."""
+
+COLUMNS = ("parameters", "gradients", "optimiser", "copy", "block", "activations", "total")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes on one device.
+
+    Attributes:
+        parameters: all of them, with those that are not trained.
+        gradients: of the trained ones.
+        optimiser: both moments of AdamW.
+        average: what `ema` adds; not part of the total.
+        copy: the encoder in the precision of the computation, and its gradient, where that is not
+            float32.
+        block: the one block that is gathered, and its gradient before that is scattered.
+        activations: see `activation_bytes`.
+    """
+
+    parameters: float
+    gradients: float
+    optimiser: float
+    average: float
+    copy: float
+    block: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        """Bytes without an average."""
+        return sum(asdict(self).values()) - self.average
+
+
+def train_shapes(config: ESMCConfig) -> tuple[TrainState, PyTree]:
+    """Give the shapes of what a step changes, the average among it, and of what it only reads."""
+    recipe = TrainConfig(ema=0.999)
+
+    def make() -> tuple[TrainState, PyTree]:
+        key = jax.random.key(0)
+        head = MeanPoolMLP(MeanPoolMLPConfig(config.d_model), key=key)
+        model = prepare(SolubilityModel(ESMC(config, key=key), head), recipe)
+        params, frozen = eqx.partition(model, trainable(model, recipe.strategy))
+        state = init_state(params, make_optimiser(recipe, 1000, params), recipe)
+        return state, eqx.filter(frozen, eqx.is_array)
+
+    return eqx.filter_eval_shape(make)
+
+
+def split_bytes(tree: PyTree, devices: int, itemsize: int | None = None) -> float:
+    """Add up what one device holds of arrays that are split as in training.
+
+    Args:
+        tree: shapes.
+        devices: number of devices.
+        itemsize: bytes of a number, where they are not those of the arrays.
+
+    Returns:
+        Bytes; an array that does not divide counts whole.
+    """
+    total = 0.0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        split = any(axis is not None for axis in partition_spec(path, leaf, devices))
+        size = leaf.size * (itemsize or leaf.dtype.itemsize)
+        total += size / devices if split else size
+    return total
+
+
+def activation_bytes(
+    config: ESMCConfig, rows: int, length: int, itemsize: int, remat: bool
+) -> float:
+    """Count what the scan over the blocks keeps for the backward pass.
+
+    For every token a block keeps 18 vectors of `d_model`, 6 of `d_ffn` and 2 rows of attention for
+    every head. 12, 0 and 1 of them are float32 whatever the precision, for the norms and the
+    softmax. All blocks keep that, or, if it is recomputed, their input alone. The backward pass
+    works on one block more, and on a third of one again if it is recomputed.
+
+    Args:
+        config: the encoder.
+        rows: proteins on the device.
+        length: their padded length.
+        itemsize: bytes of a number in the precision of the computation.
+        remat: recompute the blocks in the backward pass.
+
+    Returns:
+        Bytes.
+    """
+    attention = config.heads * length
+    narrow = 6 * config.d_model + 6 * config.d_ffn + attention
+    block = itemsize * narrow + 4 * (12 * config.d_model + attention)
+    kept = itemsize * config.d_model if remat else block
+    worked_on = block * 4 / 3 if remat else block
+    return rows * length * (config.layers * kept + worked_on)
+
+
+def make_plan(
+    config: ESMCConfig,
+    devices: int,
+    dtype: str,
+    remat: bool,
+    rows: int = ROWS,
+    length: int = LENGTH,
+) -> Plan:
+    """Plan one configuration.
+
+    Args:
+        config: the encoder.
+        devices: number of devices.
+        dtype: precision of the computation.
+        remat: recompute the blocks in the backward pass.
+        rows: proteins on every device.
+        length: their padded length.
+
+    Returns:
+        The plan.
+    """
+    state, frozen = train_shapes(config)
+    itemsize = jnp.dtype(dtype).itemsize
+    encoder = split_bytes(state.params.encoder, devices, itemsize)
+    block = sum(leaf.size // config.layers for leaf in jax.tree.leaves(state.params.encoder.blocks))
+    parameters = split_bytes(state.params, devices)
+    return Plan(
+        parameters=parameters + split_bytes(frozen, devices),
+        gradients=parameters,
+        optimiser=split_bytes(state.optimiser, devices),
+        average=split_bytes(state.average, devices),
+        copy=0.0 if itemsize == 4 else 2 * encoder,
+        block=0.0 if devices == 1 else 2.0 * block * itemsize,
+        activations=activation_bytes(config, rows, length, itemsize, remat),
+    )
+
+
+def rows_of_table() -> list[dict[str, Any]]:
+    """Plan all configurations."""
+    result = []
+    for size in SIZES:
+        for devices in DEVICES:
+            for dtype in DTYPES:
+                for remat in (False, True):
+                    plan = make_plan(PRESETS[size], devices, dtype, remat)
+                    about = {"size": size, "devices": devices, "dtype": dtype, "remat": remat}
+                    figures = {**asdict(plan), "total": plan.total, "fits": plan.total <= ROOM}
+                    result.append({**about, **figures})
+    return result
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    print(
+        f"GiB on each device for joint training, {ROWS} proteins of {LENGTH} tokens on every device"
+    )
+    print(f"{'':36}" + "".join(f"{name:>12}" for name in COLUMNS) + f"{f'{ROOM / 1e9:g} GB':>8}")
+    for row in rows:
+        remat = "recomputed" if row["remat"] else "kept"
+        about = f"{row['size']:10}{row['devices']:>3} {row['dtype']:9} {remat:12}"
+        figures = "".join(f"{row[name] / 2**30:>12.2f}" for name in COLUMNS)
+        print(f"{about:36}{figures}{'fits' if row['fits'] else 'no':>8}")
+    print(__doc__.split("\n\n")[2].strip())
+
+
+def main() -> None:
+    """Plan, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    options = parser.parse_args()
+    rows = rows_of_table()
+    show(rows)
+    if options.out:
+        result = {
+            "unit": "bytes on each device",
+            "activations": "a closed form: an estimate",
+            "rows": ROWS,
+            "length": LENGTH,
+            "room": ROOM,
+            "plans": rows,
+        }
+        options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
