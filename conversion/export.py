@@ -14,16 +14,18 @@ import numpy as np
 from conversion.layouts import Layout
 from conversion.names import LAYOUTS, TABLE, Row
 from conversion.port import skeleton
-from eqxesm import solubility
+from conversion.sources import Tensor
+from eqxesm import SolubilityModel, forms
 from eqxesm.alphabet import CLS, EOS, MASK, PAD, VOCAB_SIZE
 from eqxesm.checkpoint import tensors
 from eqxesm.checkpoint.atomic import whole_folder
-from eqxesm.checkpoint.format import misfits
+from eqxesm.checkpoint.format import misfits, named_leaves
 from eqxesm.checkpoint.schema import CONFIG, parse_type, read_config, read_sections
-from eqxesm.checkpoint.tensors import Spec, Tensor
+from eqxesm.checkpoint.tensors import Spec
 from eqxesm.encoders import ENCODERS, PRESETS, ESMCConfig
 from eqxesm.encoders.esmc import SECTIONS
 from eqxesm.encoders.layers import ROTARY_BASE
+from eqxesm.encoders.lora import merge_lora
 from eqxesm.errors import InputError
 
 LEGACY_FILE = "data/weights/{name}_2024_12_v0.pth"
@@ -36,6 +38,22 @@ class Piece:
 
     row: Row
     layer: int | None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tensor that is in memory, as one that is in a file."""
+
+    array: np.ndarray
+
+    @property
+    def spec(self) -> Spec:
+        """Shape and dtype."""
+        return Spec(self.array.shape, self.array.dtype)
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Give some of its rows."""
+        return self.array[start:stop]
 
 
 def plan(layout: Layout, config: ESMCConfig) -> dict[str, list[Piece]]:
@@ -66,7 +84,8 @@ def export(folder: Path, layout_name: str, out: Path) -> dict[str, Spec]:
     """Write an encoder of ours as a published checkpoint.
 
     Args:
-        folder: an encoder's checkpoint, or that of a solubility model, whose encoder is taken.
+        folder: an encoder's checkpoint, or that of a solubility model, whose encoder is taken,
+            adapters merged into it.
         layout_name: one of `conversion.names.LAYOUTS`.
         out: where to.
 
@@ -127,10 +146,13 @@ def open_encoder(folder: Path) -> tuple[ESMCConfig, Mapping[str, Tensor]]:
         InputError: there is none.
     """
     model = "head" in read_config(folder)
-    sections = read_sections(folder, solubility.SECTIONS if model else SECTIONS)
+    sections = read_sections(folder, forms.SECTIONS if model else SECTIONS)
     config, _ = parse_type(ENCODERS, sections["encoder"], f"{folder / CONFIG}: encoder")
     if not isinstance(config, ESMCConfig):
         raise InputError(f"{folder}: its encoder is no ESM-C, so there is nothing to export")
+    if model and (sections["form"] != "full" or sections["adapter"] is not None):
+        encoder = merge_lora(SolubilityModel.from_pretrained(folder).encoder)
+        return config, {name: Held(np.asarray(x)) for name, x in named_leaves(encoder).items()}
     prefix = "encoder." if model else ""
     stored = tensors.open_folder(folder)
     found = {

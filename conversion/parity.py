@@ -13,6 +13,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import torch
 from jaxtyping import Int
@@ -29,10 +30,11 @@ from conversion.layouts import Layout
 from conversion.originals import Original, installed
 from conversion.panel import PROTEINS, cases
 from conversion.port import read_leaf, understand
-from conversion.report import describe_machine, format_report, save_report
+from conversion.report import describe_machine, draw_report, format_report, save_report
 from conversion.sources import RELEASES, Source, open_source
 from eqxesm.alphabet import MASK, Tokenizer
-from eqxesm.encoders import ESMC, PRESETS, ESMCConfig
+from eqxesm.checkpoint.format import fingerprint
+from eqxesm.encoders import ESMC, PRESETS, ESMCConfig, cast
 from eqxesm.errors import InputError
 
 
@@ -144,6 +146,65 @@ def state_from(
         )
         for name, pieces in plan(Layout(layout), config).items()
     }
+
+
+def prove(folder: Path, source: Source) -> tuple[dict[str, Any], bytes]:
+    """Hold a port's folder against the original of the source that it was made from, on the CPU.
+
+    Args:
+        folder: what the port wrote.
+        source: what it read.
+
+    Returns:
+        The report in float32, and its plot as PNG.
+
+    Raises:
+        InputError: the port is out of tolerance, or its folder holds other parameters than the
+            original has after the same rounding; or no original is installed.
+    """
+    kind = installed()
+    found, config = understand(None, source)
+    written = ESMC.from_folder(folder)
+    with jax.default_device(jax.devices("cpu")[0]), precision("float32"):
+        original = kind(config)
+        dtypes = {np.dtype(np.float32): torch.float32, np.dtype(ml_dtypes.bfloat16): torch.bfloat16}
+        dtype = dtypes[written.embedding.dtype]
+        # Parameters are rounded as the port has rounded them; the original's own tables are not.
+        state = state_from(source, found, original.layout, config)
+        original.fill({name: x.to(dtype).to(torch.float32) for name, x in state.items()})
+        encoder, _ = bridge(original, config)
+        if fingerprint(encoder) != fingerprint(cast(written, jnp.float32)):
+            raise InputError(f"{folder}: holds other parameters than {source.name}: port it again")
+        result = check_parity(original, config, "float32")
+    if result["failures"]:
+        raise InputError(
+            f"{folder}: the port is out of tolerance in {len(result['failures'])} places, "
+            f"{result['failures'][0]} first: it is not to be used"
+        )
+    report = {
+        "size": config_name(config),
+        "weights": source.name,
+        "sha256": list(source.hashes()),
+        "original": original.name,
+        "dtype": "float32",
+        "tolerance": FLOAT32_TOLERANCE,
+        **describe_machine("cpu"),
+        **result,
+    }
+    return report, draw_report(report)
+
+
+def config_name(config: ESMCConfig) -> str:
+    """Name a published size.
+
+    Args:
+        config: an architecture.
+
+    Returns:
+        Its name, or its layers and width.
+    """
+    names = (name for name, preset in PRESETS.items() if preset == config)
+    return next(names, f"{config.layers} layers of width {config.d_model}")
 
 
 def precision(dtype: str) -> AbstractContextManager:

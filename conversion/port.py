@@ -17,9 +17,9 @@ from conversion.layouts import Layout, check, check_size, infer_config, recognis
 from conversion.names import TABLE, Row
 from conversion.sources import RELEASES, Source, open_source
 from eqxesm.checkpoint.card import render_card
-from eqxesm.checkpoint.format import CARD, named_leaves, write
-from eqxesm.checkpoint.hub import push
-from eqxesm.checkpoint.schema import Provenance
+from eqxesm.checkpoint.format import named_leaves, write
+from eqxesm.checkpoint.publish import check_repository, push
+from eqxesm.checkpoint.schema import CARD, Provenance
 from eqxesm.checkpoint.tensors import Spec
 from eqxesm.encoders import ESMC, PRESETS, ESMCConfig
 from eqxesm.encoders.esmc import describe_encoder
@@ -88,7 +88,7 @@ def port(
     provenance = Provenance(source.name, source.revision, source.hashes(), source.license)
     sections = describe_encoder(config, provenance)
     specs = {name: Spec(shape, dtype) for name, shape in wanted.items()}
-    write(folder, specs, parts, sections, {CARD: render_card(sections)})
+    write(folder, specs, parts, sections, {CARD: render_card(sections).encode("utf-8")})
     parameters = sum(int(np.prod(shape)) for shape in wanted.values())
     return Port(source, layout, config, provenance, len(specs), parameters)
 
@@ -190,22 +190,82 @@ def main(arguments: list[str] | None = None) -> int:
         "--dtype", choices=list(DTYPES), help="precision to write (default: the source's own)"
     )
     parser.add_argument(
-        "--push", metavar="REPO", help="upload what was written to a Hub repository (owner/name)"
+        "--push",
+        metavar="REPO",
+        help="prove the port against the torch original (extra 'convert'), and publish it with its"
+        " card and the proof in a Hub repository (owner/name), which is made private",
+    )
+    parser.add_argument("--public", action="store_true", help="make the repository public")
+    parser.add_argument(
+        "--no-parity",
+        action="store_true",
+        help="publish without the proof, for want of memory say; the card then says so",
     )
     options = parser.parse_args(arguments)
     folder = Path(options.out or options.size)
+    address = None
     try:
+        if options.push:
+            check_repository(options.push)
+        elif options.public or options.no_parity:
+            raise InputError("--public and --no-parity go with --push: name the repository")
         source = open_source(options.size, options.source)
         report = port(options.size, source, folder, DTYPES.get(options.dtype))
         if options.push:
-            push(folder, options.push, f"Port of {report.source.name} to eqxesm")
+            if not options.no_parity:
+                add_proof(folder, source)
+            address = _publish(folder, options.push, report, not options.public)
     except InputError as error:
         print(f"conversion.port: error: {error}", file=sys.stderr)
         return 2
     print(describe(report, folder))
-    if options.push:
-        print(f"pushed  https://huggingface.co/{options.push}")
+    if address:
+        print(f"pushed  {address}")
     return 0
+
+
+def _publish(folder: Path, repository: str, report: Port, private: bool) -> str:
+    try:
+        message = f"Port of {report.source.name} to eqxesm"
+        return push(folder, repository, private=private, commit_message=message)
+    except InputError as error:
+        raise InputError(
+            f"{error}; the port is whole: eqxesm push {folder} {repository}"
+        ) from error
+
+
+def add_proof(folder: Path, source: Source) -> None:
+    """Hold a port against its torch original, and put the figures into its folder and card.
+
+    Args:
+        folder: what `port` wrote.
+        source: what it read.
+
+    Raises:
+        InputError: the port is not within tolerance, or there is no original to hold it against.
+    """
+    try:
+        from conversion.parity import prove
+    except ImportError as error:
+        raise InputError(
+            f"{error.name} is not installed, and the port is proved before it is published: "
+            "pip install 'eqxesm[convert]', or publish with --no-parity"
+        ) from error
+    print(f"proving {folder} against the torch original", file=sys.stderr, flush=True)
+    report, plot = prove(folder, source)
+    kept = ("original", "dtype", "device", "tolerance", "weights", "date")
+    rungs = (rung for case in report["cases"] for rung in case["rungs"].values())
+    facts = {
+        "summary": f"A port of {source.name}, tensor by tensor.",
+        "parity": [
+            {
+                **{key: report[key] for key in kept},
+                "distance": max(rung["relative_l2"] for rung in rungs),
+                "versions": report["versions"],
+            }
+        ],
+    }
+    ESMC.from_folder(folder).save_pretrained(folder, facts, {"parity.png": plot})
 
 
 def describe(report: Port, folder: Path) -> str:

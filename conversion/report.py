@@ -1,5 +1,6 @@
 """What a parity run says: a table, a JSON file, a plot."""
 
+import io
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -116,24 +117,33 @@ def save_report(report: dict[str, Any], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-        _plot(report, folder / f"{stem}.png")
-    except ImportError as error:
-        raise InputError(
-            "the plot takes matplotlib: install eqxesm with its extra 'convert'"
-        ) from error
+        (folder / f"{stem}.png").write_bytes(draw_report(report))
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}): choose another"
         ) from error
 
 
-def _plot(report: dict[str, Any], file: Path) -> None:
-    import matplotlib
+def draw_report(report: dict[str, Any]) -> bytes:
+    """Draw the distance of every rung in every case.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    Args:
+        report: what a parity run gave.
 
-    figure, axes = pyplot.subplots(figsize=(9, 4.8), layout="constrained")
+    Returns:
+        A PNG file.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError(
+            "the plot takes matplotlib: install eqxesm with its extra 'convert'"
+        ) from error
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    axes = figure.subplots()
     names = list(report["cases"][0]["rungs"])
     blocks = len(names) - 2
     # The last two stand apart, since they are no blocks.
@@ -163,5 +173,6 @@ def _plot(report: dict[str, Any], file: Path) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9)
-    figure.savefig(file, dpi=130)
-    pyplot.close(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import os
 import shlex
 import sys
@@ -67,6 +68,23 @@ balance of the classes, lengths, tags and initial Met, and the frequency of each
 A table's label column holds 1 (soluble), 0 or nothing; a FASTA header ends in -1, -0 or -U. The
 report holds explore.json and pictures."""
 
+PUSH = """Publish a model with its card on the Hugging Face Hub, in one commit. What a person wrote
+into the card that stands there stays; figures, metadata and everything else that eqxesm writes is
+written anew. The login is that of 'hf auth login', or HF_TOKEN in the environment.
+
+  eqxesm push run/model me/solubility-esmc-300m
+  eqxesm push run/model me/solubility-esmc-300m --form head --base me/esmc-300m-jax
+
+Stored as full, a model stands alone. Stored as head or adapter it takes a few hundred kB, and names
+the published encoder that it stands on by commit and fingerprint; loading it fetches that too."""
+
+PULL = """Fetch a model or an encoder from the Hugging Face Hub, load it once to check it, and say
+what it is. It is kept in the Hub client's cache, where every other command finds it by the same
+name, with or without a network.
+
+  eqxesm pull me/solubility-esmc-300m
+  eqxesm pull me/solubility-esmc-300m --revision v1 --out folder"""
+
 MODEL: dict[str, Any] = {
     "metavar": "MODEL",
     "default": "default",
@@ -86,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        with _telling():
+            options.command(options)
         sys.stdout.flush()
     except InputError as error:
         print(f"eqxesm: error: {error}", file=sys.stderr)
@@ -98,6 +117,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"eqxesm: interrupted, {str(interrupt) or 'nothing was written'}", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _telling() -> Generator[None, None, None]:
+    """Tell on standard error what the library notes, such as the encoder that a model stands on."""
+    logger, handler = logging.getLogger("eqxesm"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("eqxesm: %(message)s"))
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -187,6 +221,37 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--id-column", metavar="NAME", help="of the table (default: id, if any)"
         )
+    push = commands.add_parser(
+        "push",
+        help="publish a model on the Hugging Face Hub",
+        description=PUSH,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    push.set_defaults(command=_push)
+    push.add_argument("folder", metavar="MODEL", help="a checkpoint of a model or an encoder")
+    push.add_argument("repository", metavar="REPO", help="owner/name; made if it is not there")
+    push.add_argument(
+        "--form", choices=("full", "head", "adapter"), help="default: as the folder has it"
+    )
+    push.add_argument(
+        "--base", metavar="REPO[@R]", help="the published encoder that head or adapter stand on"
+    )
+    push.add_argument(
+        "--private", action="store_true", help="make the repository private, if it is made"
+    )
+    push.add_argument("--revision", metavar="BRANCH", help="commit to this branch; made if need be")
+    push.add_argument("--create-pr", action="store_true", help="propose it in a pull request")
+    push.add_argument("--message", metavar="TEXT", help="of the commit")
+    pull = commands.add_parser(
+        "pull",
+        help="fetch a model from the Hugging Face Hub",
+        description=PULL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    pull.set_defaults(command=_pull)
+    pull.add_argument("repository", metavar="REPO", help="owner/name")
+    pull.add_argument("--revision", **REVISION)
+    pull.add_argument("--out", metavar="FOLDER", help="put a copy there")
     info = commands.add_parser("info", help="what a model is: parts, cleaning, calibration, origin")
     info.set_defaults(command=_info)
     info.add_argument("model", nargs="?", **MODEL)
@@ -310,15 +375,40 @@ def _extra(name: str) -> Generator[None, None, None]:
         raise InputError(f"{package} is not installed: pip install 'eqxesm[{name}]'") from error
 
 
+def _push(options: argparse.Namespace) -> None:
+    from eqxesm.publishing import push_folder
+
+    if options.base and options.form not in ("head", "adapter"):
+        raise InputError("--base goes with --form head or --form adapter: name the form")
+    address = push_folder(
+        options.folder,
+        options.repository,
+        form=options.form,
+        base=options.base,
+        private=True if options.private else None,
+        revision=options.revision,
+        create_pr=options.create_pr,
+        commit_message=options.message,
+    )
+    print(address)
+
+
+def _pull(options: argparse.Namespace) -> None:
+    from eqxesm.publishing import pull
+
+    pairs = pull(options.repository, options.revision, options.out)
+    print(tables.format_pairs(pairs))
+
+
 def _info(options: argparse.Namespace) -> None:
-    from eqxesm.checkpoint.format import CARD
-    from eqxesm.description import describe_model, read_record
+    from eqxesm.checkpoint.schema import CARD
+    from eqxesm.description import describe_model
     from eqxesm.solubility import SolubilityModel, locate
 
     folder = locate(options.model, options.revision)
-    model = SolubilityModel.from_pretrained(folder)
-    record = read_record(folder)
+    model = SolubilityModel.from_pretrained(options.model, revision=options.revision)
+    facts = model.record.facts if model.record else {}
     pairs = {"model": options.model, **describe_model(model)}
-    pairs["record"] = record["summary"] if record else "how it was trained is not recorded"
+    pairs["record"] = facts.get("summary", "how it was trained is not recorded")
     pairs["card"] = str(folder / CARD)
     print(tables.format_pairs(pairs))

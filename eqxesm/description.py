@@ -1,43 +1,16 @@
 """What a model is, in words."""
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 
-from eqxesm.checkpoint.format import METRICS
 from eqxesm.checkpoint.schema import Provenance, describe
 from eqxesm.encoders import ENCODERS
-from eqxesm.errors import InputError
+from eqxesm.encoders.lora import describe_lora
 from eqxesm.solubility import SolubilityModel, provenance_of
 from heads import HEADS
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Read how a model was trained and evaluated.
-
-    Args:
-        folder: a checkpoint.
-
-    Returns:
-        What `save_pretrained` was given as its record, or None if nothing was recorded.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    path = folder / METRICS
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON: fetch or write it again") from error
-    if not isinstance(record, dict) or not isinstance(record.get("summary"), str):
-        raise InputError(f"{path}: has no summary: fetch or write it again")
-    return record
 
 
 def describe_model(model: SolubilityModel) -> dict[str, str]:
@@ -64,7 +37,9 @@ def describe_model(model: SolubilityModel) -> dict[str, str]:
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))}
     origin = provenance_of(model) or Provenance("not recorded")
     encoder, head = describe(ENCODERS, model.encoder.config), describe(HEADS, model.head.config)
-    return {
+    base = getattr(model.encoder, "base", None)
+    adapter = describe_lora(model.encoder)
+    pairs = {
         "encoder": "; ".join(
             filter(None, (encoder["type"], size(model.encoder), fields(model.encoder.config)))
         ),
@@ -76,4 +51,7 @@ def describe_model(model: SolubilityModel) -> dict[str, str]:
         "source": origin.source,
         "revision": origin.revision or "none recorded",
         "licence": origin.license or "not recorded",
+        "base": f"{base.repository} at {base.revision}" if base else "",
+        "adapters": fields(adapter) if adapter else "",
     }
+    return {heading: text for heading, text in pairs.items() if text}

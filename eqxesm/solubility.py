@@ -1,7 +1,6 @@
 """From a protein sequence to the probability that it is soluble when expressed in E. coli."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -14,30 +13,22 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.alphabet import Tokenizer
-from eqxesm.checkpoint.card import render_card
-from eqxesm.checkpoint.format import CARD, METRICS, load_leaves, save
-from eqxesm.checkpoint.hub import fetch
-from eqxesm.checkpoint.schema import (
-    CONFIG,
-    Provenance,
-    describe,
-    parse,
-    parse_optional,
-    parse_type,
-    read_config,
-    read_sections,
-)
+from eqxesm.checkpoint.folder import push_saved, save_folder
+from eqxesm.checkpoint.format import load_leaves
+from eqxesm.checkpoint.hub import USUAL, Access, fetch
+from eqxesm.checkpoint.record import Record
+from eqxesm.checkpoint.schema import CONFIG, TRAINED_ON, Provenance, describe
+from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.data.bucketing import TOKENS_PER_BATCH
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.declarations import Calibration, Limits
 from eqxesm.encoders import ENCODERS, AbstractEncoder, Inputs, cast, residue_mask
 from eqxesm.encoders.layers import at_least_float32
+from eqxesm.encoders.lora import describe_lora
 from eqxesm.errors import InputError
+from eqxesm.forms import base_leaves, find_base, is_stored, load_base, read_stored
 from eqxesm.inference import map_proteins
 from heads import HEADS, AbstractHead
-
-SECTIONS = ("encoder", "head", "cleaning", "calibration", "limits", "provenance")
-"""What `config.json` of a model says beside the versions."""
 
 DEFAULT = "default"
 """The name of the model that is shipped inside the package."""
@@ -58,6 +49,7 @@ class SolubilityModel(eqx.Module):
     calibration: Calibration = eqx.field(static=True, default=Calibration())
     limits: Limits = eqx.field(static=True, default=Limits())
     provenance: Provenance | None = eqx.field(static=True, default=None)
+    record: Record | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         if self.head.config.d_model != self.encoder.d_model:
@@ -192,74 +184,154 @@ class SolubilityModel(eqx.Module):
         return Tokenizer().encode(cleaned.sequence)
 
     def save_pretrained(
-        self, folder: str | os.PathLike, record: Mapping[str, Any] | None = None
+        self,
+        folder: str | os.PathLike,
+        record: Mapping[str, Any] | None = None,
+        pictures: Mapping[str, bytes] | None = None,
+        *,
+        form: str = "full",
+        base: str | None = None,
+        token: str | bool | None = None,
+        shard_bytes: int = SHARD_BYTES,
     ) -> None:
         """Write the model as a checkpoint folder with its card, whole or not at all.
 
         Args:
-            folder: where to; an earlier checkpoint there is replaced.
-            record: how the model was trained and evaluated, as the card tells it; written to
-                `metrics.json`.
+            folder: where to; an earlier checkpoint there is replaced, but for what a person wrote
+                into its card.
+            record: how the model was trained and evaluated, as the card tells it; by default what
+                it was loaded with, if it is still the same model.
+            pictures: PNG files that the card shows, by name.
+            form: `full`; `head`, which leaves out a frozen encoder that is published and names it;
+                or `adapter`, which does so and holds the encoder's adapters.
+            base: the published encoder, `REPOSITORY` or `REPOSITORY@REVISION`; by default the one
+                that the model was made with.
+            token: of a login at the Hub, should the published encoder want one.
+            shard_bytes: largest weights file.
 
         Raises:
-            InputError: the folder holds something else, or cannot be written.
+            InputError: the folder holds something else or cannot be written, or the form will not
+                do for this model.
         """
-        provenance = provenance_of(self)
+        found = find_base(form, self.encoder, base, Access(token))
+        provenance, adapter = provenance_of(self), describe_lora(self.encoder)
         sections = {
+            "form": form,
+            "base": found and dataclasses.asdict(found),
             "encoder": describe(ENCODERS, self.encoder.config),
+            "adapter": adapter and dataclasses.asdict(adapter),
             "head": describe(HEADS, self.head.config),
             "cleaning": dataclasses.asdict(self.cleaning),
             "calibration": dataclasses.asdict(self.calibration),
             "limits": dataclasses.asdict(self.limits),
-            "provenance": None if provenance is None else dataclasses.asdict(provenance),
+            "provenance": provenance and dataclasses.asdict(provenance),
         }
-        texts = {CARD: render_card(sections, record)}
-        if record is not None:
-            texts[METRICS] = json.dumps(record, indent=2) + "\n"
-        save(folder, self, sections, texts)
+        save_folder(
+            folder,
+            self,
+            sections,
+            self.record,
+            record,
+            pictures,
+            shard_bytes=shard_bytes,
+            is_stored=lambda name: is_stored(form, name),
+        )
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        form: str = "full",
+        base: str | None = None,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+        shard_bytes: int = SHARD_BYTES,
+    ) -> str:
+        """Publish the model with its card on the Hugging Face Hub, in one commit.
+
+        Args:
+            repository: where to, such as `someone/solubility-esmc-300m`; made if it is not there.
+            form: `full`, `head` or `adapter`; see `save_pretrained`.
+            base: the published encoder of the forms `head` and `adapter`.
+            token: of a login that may write there; by default that of the environment (`HF_TOKEN`)
+                or of `hf auth login`.
+            private: whether a repository that is made is private; by default as its owner has set
+                it, mostly public.
+            revision: branch to commit to, made if it is not there; the main branch by default.
+            create_pr: propose the commit in a pull request.
+            commit_message: its first line.
+            shard_bytes: largest weights file.
+
+        Returns:
+            The address of the commit, or of the pull request.
+
+        Raises:
+            InputError: the login is missing or lacks the rights, the Hub cannot be reached, or what
+                `save_pretrained` refuses.
+        """
+        return push_saved(
+            lambda folder: self.save_pretrained(
+                folder, form=form, base=base, token=token, shard_bytes=shard_bytes
+            ),
+            repository,
+            token=token,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+        )
 
     @classmethod
     def from_pretrained(
-        cls, source: str | os.PathLike = DEFAULT, *, revision: str | None = None
+        cls,
+        source: str | os.PathLike = DEFAULT,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        local_files_only: bool = False,
     ) -> "SolubilityModel":
-        """Load a model.
+        """Load a model, and the published encoder that it stands on, if it names one.
 
         Args:
             source: a folder, a repository on the Hugging Face Hub, or `"default"` for the model
                 that is shipped inside the package.
             revision: commit, tag or branch of the repository.
+            token: of a login at the Hub; by default that of the environment or of `hf auth login`.
+            cache_dir: where the Hub's files are kept; by default below `HF_HOME`.
+            local_files_only: ask no Hub, and take what is kept.
 
         Returns:
             The model, in the precision it was saved in.
 
         Raises:
-            InputError: there is no such checkpoint, or it is not exactly that of a model.
+            InputError: there is no such checkpoint, it is not exactly that of a model, or the
+                encoder that it stands on is not to be had or has changed.
         """
-        folder = locate(source, revision)
-        where = str(folder / CONFIG)
-        if not {"head", "cleaning"} & set(read_config(folder)):
-            raise InputError(
-                f"{folder}: holds an encoder, not a solubility model: load it with "
-                "ESMC.from_pretrained and join it with a head"
-            )
-        sections = read_sections(folder, SECTIONS)
-        encoder, make_encoder = parse_type(ENCODERS, sections["encoder"], f"{where}: encoder")
-        head, make_head = parse_type(HEADS, sections["head"], f"{where}: head")
-        cleaning = parse(Cleaning, sections["cleaning"], f"{where}: cleaning")
-        calibration = parse(Calibration, sections["calibration"], f"{where}: calibration")
-        limits = parse(Limits, sections["limits"], f"{where}: limits")
-        provenance = parse_optional(Provenance, sections["provenance"], f"{where}: provenance")
+        access = Access(token, cache_dir, local_files_only)
+        folder = locate(source, revision, access)
+        stored = read_stored(folder)
+        encoder = load_base(stored, source, access)
 
         def make() -> SolubilityModel:
-            key = jax.random.key(0)
-            parts = make_encoder(encoder, key=key), make_head(head, key=key)
-            return cls(*parts, cleaning, calibration, limits, provenance)
+            return cls(
+                *stored.make_parts(),
+                stored.cleaning,
+                stored.calibration,
+                stored.limits,
+                stored.provenance,
+                stored.record,
+            )
 
         try:
             skeleton = eqx.filter_eval_shape(make)
         except ValueError as error:
-            raise InputError(f"{where}: {error}") from error
-        return load_leaves(folder, skeleton)
+            raise InputError(f"{folder / CONFIG}: {error}") from error
+        given = None if encoder is None else base_leaves(skeleton, stored.form, encoder)
+        return load_leaves(folder, skeleton, given)
 
 
 def provenance_of(model: SolubilityModel) -> Provenance | None:
@@ -275,15 +347,16 @@ def provenance_of(model: SolubilityModel) -> Provenance | None:
     base = getattr(model.encoder, "provenance", None)
     if model.provenance is not None or base is None:
         return model.provenance
-    return dataclasses.replace(base, source=f"trained on top of {base.source}")
+    return dataclasses.replace(base, source=f"{TRAINED_ON}{base.source}")
 
 
-def locate(source: str | os.PathLike, revision: str | None = None) -> Path:
+def locate(source: str | os.PathLike, revision: str | None = None, access: Access = USUAL) -> Path:
     """Find the folder of a model.
 
     Args:
         source: a folder, a repository on the Hugging Face Hub, or `"default"`.
         revision: commit, tag or branch of the repository.
+        access: how the Hub is reached.
 
     Returns:
         The folder.
@@ -293,4 +366,4 @@ def locate(source: str | os.PathLike, revision: str | None = None) -> Path:
     """
     if source == DEFAULT:
         return Path(str(files("eqxesm") / "default"))
-    return fetch(source, revision)
+    return fetch(source, revision, access)

@@ -16,11 +16,8 @@ from jaxtyping import PyTree
 
 from eqxesm.checkpoint import tensors
 from eqxesm.checkpoint.atomic import whole_folder
-from eqxesm.checkpoint.schema import CONFIG, SCHEMA_VERSION
+from eqxesm.checkpoint.schema import CARD, CONFIG, METRICS, PICTURES, SCHEMA_VERSION
 from eqxesm.errors import InputError
-
-CARD = "README.md"
-METRICS = "metrics.json"
 
 
 def named_leaves(tree: PyTree) -> dict[str, Any]:
@@ -61,8 +58,9 @@ def save(
     folder: str | os.PathLike,
     tree: PyTree,
     sections: Mapping[str, Any],
-    texts: Mapping[str, str],
+    files: Mapping[str, bytes],
     shard_bytes: int = tensors.SHARD_BYTES,
+    is_stored: Callable[[str], bool] = lambda _: True,
 ) -> None:
     """Write a model as a checkpoint folder, whole or not at all.
 
@@ -70,15 +68,16 @@ def save(
         folder: where to; an earlier checkpoint there is replaced, anything else is left alone.
         tree: the model.
         sections: what `config.json` says beside the versions.
-        texts: further files by name, the card among them.
+        files: further files by name, the card among them.
         shard_bytes: largest weights file.
+        is_stored: says of a leaf's dotted name whether it is written.
 
     Raises:
         InputError: the folder holds something other than a checkpoint, or cannot be written.
     """
-    leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(tree).items()}
-    specs = {name: tensors.Spec(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
-    write(folder, specs, lambda name: [leaves[name]], sections, texts, shard_bytes)
+    leaves = {name: leaf for name, leaf in named_leaves(tree).items() if is_stored(name)}
+    specs = {name: tensors.Spec(leaf.shape, np.dtype(leaf.dtype)) for name, leaf in leaves.items()}
+    write(folder, specs, lambda name: [np.asarray(leaves[name])], sections, files, shard_bytes)
 
 
 def write(
@@ -86,7 +85,7 @@ def write(
     specs: Mapping[str, tensors.Spec],
     parts: Callable[[str], Iterable[np.ndarray]],
     sections: Mapping[str, Any],
-    texts: Mapping[str, str],
+    files: Mapping[str, bytes],
     shard_bytes: int = tensors.SHARD_BYTES,
 ) -> None:
     """Write a checkpoint folder from pieces of tensors; see `save`.
@@ -96,7 +95,7 @@ def write(
         specs: shape and dtype of every tensor, by name.
         parts: gives a tensor as consecutive pieces.
         sections: what `config.json` says beside the versions.
-        texts: further files by name.
+        files: further files by name.
         shard_bytes: largest weights file.
 
     Raises:
@@ -112,14 +111,14 @@ def write(
         _refuse_strangers(Path(os.path.realpath(folder)), partial)
         tensors.write_folder(partial, specs, parts, shard_bytes)
         (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-        for name, text in texts.items():
-            (partial / name).write_text(text, encoding="utf-8")
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
 
 
 def _refuse_strangers(folder: Path, partial: Path) -> None:
     if not folder.is_dir():
         return
-    ours = {CONFIG, CARD, METRICS, tensors.WEIGHTS, tensors.INDEX}
+    ours = {CONFIG, CARD, METRICS, *PICTURES, tensors.WEIGHTS, tensors.INDEX}
     items = sorted(item for item in folder.iterdir() if item != partial)
     strangers = [
         item.name
@@ -140,7 +139,9 @@ def _refuse_strangers(folder: Path, partial: Path) -> None:
         )
 
 
-def load_leaves(folder: Path, skeleton: PyTree) -> PyTree:
+def load_leaves(
+    folder: Path, skeleton: PyTree, given: Mapping[str, jax.Array] | None = None
+) -> PyTree:
     """Fill the skeleton of a model with the weights of a checkpoint.
 
     Files are mapped, so that on the CPU the arrays are the file's own pages.
@@ -148,6 +149,7 @@ def load_leaves(folder: Path, skeleton: PyTree) -> PyTree:
     Args:
         folder: a checkpoint.
         skeleton: what `eqx.filter_eval_shape` gives for the model.
+        given: leaves that come from elsewhere, by dotted name.
 
     Returns:
         The model, its arrays in the dtype that they are stored in.
@@ -156,14 +158,17 @@ def load_leaves(folder: Path, skeleton: PyTree) -> PyTree:
         InputError: weights are missing, unknown or of another shape, all of them named.
     """
     stored = tensors.open_folder(folder)
-    wanted = named_leaves(skeleton)
-    problems = misfits(stored, {name: tuple(leaf.shape) for name, leaf in wanted.items()})
+    given = given or {}
+    shapes = {name: tuple(leaf.shape) for name, leaf in named_leaves(skeleton).items()}
+    wanted = {name: shape for name, shape in shapes.items() if name not in given}
+    problems = misfits(stored, wanted)
     if problems:
         raise InputError(
             f"{folder}: the weights do not fit {CONFIG}: {'; '.join(problems)}: "
             "they belong to another model"
         )
-    return fill(skeleton, {name: jax.device_put(stored[name].view()) for name in wanted})
+    read = {name: jax.device_put(stored[name].view()) for name in wanted}
+    return fill(skeleton, {**given, **read})
 
 
 def misfits(

@@ -1,25 +1,68 @@
 """From the name of a checkpoint to a folder on this machine."""
 
 import os
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from glob import escape
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from eqxesm.checkpoint.hub_calls import UnreachableError, ask
+from eqxesm.checkpoint.schema import CARD, COMMIT, CONFIG, METRICS, PICTURES, REPOSITORY
+from eqxesm.checkpoint.tensors import INDEX, SHARDS, WEIGHTS, files_of
 from eqxesm.errors import InputError
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+SMALL = (CONFIG, METRICS, CARD, *PICTURES)
+FILES = (*SMALL, WEIGHTS, INDEX, SHARDS)
+"""What a checkpoint of ours is made of; everything else in a repository is left where it is."""
+
+TIMEOUT = 20.0
+"""Seconds that the Hub has to say what a repository holds."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the Hub is reached.
+
+    Attributes:
+        token: of a login; by default that of the environment or of `hf auth login`, and False for
+            none.
+        cache_dir: where the client keeps what it fetched; by default below `HF_HOME`.
+        local_files_only: ask nobody and take what the cache holds.
+    """
+
+    token: str | bool | None = field(default=None, repr=False)
+    cache_dir: str | os.PathLike | None = None
+    local_files_only: bool = False
+
+    def api(self) -> "HfApi":
+        """Make the client."""
+        # Imported late: it costs a laptop that only predicts from a folder half a second.
+        from huggingface_hub import HfApi
+
+        return HfApi(token=self.token, library_name="eqxesm", library_version=version("eqxesm"))
+
+
+USUAL = Access()
+"""By the login of the environment, with the client's own cache."""
 
 
 def fetch(
     source: str | os.PathLike,
     revision: str | None = None,
-    patterns: tuple[str, ...] = ("*.json", "*.safetensors", "README.md"),
+    access: Access = USUAL,
 ) -> Path:
-    """Find a checkpoint, downloading it from the Hugging Face Hub where it is not a folder.
+    """Find a checkpoint of ours, downloading it from the Hub where it is not a folder.
 
     Args:
         source: a folder, or a repository such as `someone/solubility-esmc-300m`.
         revision: commit, tag or branch of the repository.
-        patterns: files of the repository that are wanted.
+        access: how the Hub is reached.
 
     Returns:
         The folder.
@@ -40,92 +83,126 @@ def fetch(
     except (OSError, RuntimeError) as error:
         # A name too long, a folder that may not be looked into, '~' of nobody.
         raise InputError(f"{source}: cannot be looked up ({error}): check the name") from error
-    if not _REPOSITORY.fullmatch(str(source)):
+    if not REPOSITORY.fullmatch(str(source)):
         raise InputError(
             f"{source}: no such folder, and no name of a Hub repository (owner/name); "
             "an ESM-C encoder is made with python -m conversion.port"
         )
-    return download(str(source), revision, patterns)
+    return download(str(source), revision, FILES, access)
 
 
-def download(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def download(
+    repository: str, revision: str | None, patterns: Sequence[str], access: Access = USUAL
+) -> Path:
     """Bring a repository of the Hugging Face Hub here, or find it in the client's cache.
+
+    Where the Hub cannot be reached, the cache serves, if it holds all that is wanted. Files that
+    were fetched before are not fetched again, and a download that was cut goes on where it was.
 
     Args:
         repository: such as `someone/solubility-esmc-300m`.
         revision: commit, tag or branch; the main branch by default.
         patterns: files that are wanted.
+        access: how the Hub is reached.
 
     Returns:
-        The folder.
+        The folder; of the Hub's own files it is named after the commit.
 
     Raises:
         InputError: there is no such repository or revision, or the Hub cannot be reached.
     """
-    # Imported late: the client costs a laptop that only predicts from a folder half a second.
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
     where = f"{repository}@{revision}" if revision else repository
+    api = access.api()
+    unreachable = None
+    if not access.local_files_only:
+        try:
+            info = ask(
+                lambda: api.model_info(repository, revision=revision, timeout=TIMEOUT), where
+            )
+            names = (file.rfilename for file in info.siblings or [])
+            wanted = [escape(name) for name in names if _is_wanted(name, patterns)]
+            folder = ask(lambda: _snapshot(repository, info.sha, wanted, access, False), where)
+            _remember(folder, revision)
+            return folder
+        except UnreachableError as error:
+            unreachable = error
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
-    except RevisionNotFoundError as error:
-        raise InputError(f"{where}: the repository has no such revision") from error
-    except RepositoryNotFoundError as error:
-        raise InputError(
-            f"{where}: no such folder here and no such repository on the Hub, or it is private: "
-            "check the name, and log in with 'hf auth login' if it is yours"
-        ) from error
+        folder = _snapshot(repository, revision, patterns, access, True)
     except Exception as error:
-        # Errors of the HTTP library come through too, and which one that is depends on the version.
-        raise InputError(
-            f"{where}: no such folder here, and the Hub did not give it "
-            f"({type(error).__name__}): check the name and the network, or download it elsewhere "
-            "and name the folder"
-        ) from error
+        raise _not_cached(where, access, unreachable) from error
+    _check_whole(folder, where)
+    return folder
 
 
-def push(folder: str | os.PathLike, repository: str, message: str) -> None:
-    """Upload a checkpoint folder to the Hugging Face Hub, in one commit.
-
-    A card that stands there already is left as it is. The login is that of the client:
-    `hf auth login`, or the environment's `HF_TOKEN`.
+def commit_of(folder: Path) -> str | None:
+    """Say which commit of a repository a folder is.
 
     Args:
-        folder: the checkpoint.
-        repository: where to, such as `someone/esmc-300m-jax`; made, private, if it is not there.
-        message: of the commit.
+        folder: what `fetch` gave.
 
-    Raises:
-        InputError: the repository's name is not one, the login is missing or lacks the rights, or
-            the Hub cannot be reached.
+    Returns:
+        The commit, or None if the folder is not in the cache of the Hub's client.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    known = folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name)
+    return folder.name if known else None
 
-    if not _REPOSITORY.fullmatch(repository):
-        raise InputError(f"{repository}: no name of a Hub repository (owner/name)")
-    api = HfApi()
-    try:
-        api.create_repo(repository, private=True, exist_ok=True)
-        # Shards of an earlier upload would be read before the file that replaces them, and a card
-        # that stands there may hold a person's words.
-        written = api.file_exists(repository, "README.md")
-        api.upload_folder(
-            repo_id=repository,
-            folder_path=str(folder),
-            commit_message=message,
-            delete_patterns=["*.safetensors", "*.index.json"],
-            ignore_patterns=["README.md"] if written else None,
+
+def _is_wanted(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a file is asked for, and stays inside of the folder: `*` stands for slashes too."""
+    inside = "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
+    return inside and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _snapshot(
+    repository: str,
+    revision: str | None,
+    patterns: Sequence[str],
+    access: Access,
+    local: bool,
+) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=list(patterns),
+            cache_dir=None if access.cache_dir is None else os.fspath(access.cache_dir),
+            token=access.token,
+            local_files_only=local,
+            library_name="eqxesm",
+            library_version=version("eqxesm"),
         )
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no status")
+    )
+
+
+def _remember(folder: Path, revision: str | None) -> None:
+    """Note which commit a branch or tag was, as the client does for what it resolves itself."""
+    name = revision or "main"
+    if commit_of(folder) and not COMMIT.fullmatch(name) and ".." not in name.split("/"):
+        note = folder.parent.parent / "refs" / name
+        try:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(folder.name)
+        except OSError:
+            # Only finding it again without the Hub needs the note.
+            return
+
+
+def _not_cached(where: str, access: Access, unreachable: InputError | None) -> InputError:
+    if access.local_files_only:
+        return InputError(
+            f"{where}: the cache does not hold all of it, and the Hub was not to be asked: fetch "
+            "it once with the network on"
+        )
+    return InputError(f"{unreachable}; the cache does not hold all of it either")
+
+
+def _check_whole(folder: Path, where: str) -> None:
+    """Refuse what the cache holds in part; the older client gives it without a word."""
+    missing = [name for name in files_of(folder) if not (folder / name).is_file()]
+    if missing:
         raise InputError(
-            f"{repository}: the Hub refused the upload (HTTP {status}): log in with "
-            f"'hf auth login' and check your rights; {folder} is whole and can be pushed again"
-        ) from error
-    except Exception as error:
-        raise InputError(
-            f"{repository}: the upload failed ({type(error).__name__}): check the network; "
-            f"{folder} is whole and can be pushed again"
-        ) from error
+            f"{where}: the cache holds only a part of it ({missing[0]} is missing): fetch it once "
+            "with the network on"
+        )

@@ -1,7 +1,7 @@
 """`config.json`: what it may say, and how it is read strictly."""
 
 import dataclasses
-import json
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -9,12 +9,24 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
 
-from eqxesm.checkpoint.tensors import one_line
+from eqxesm.checkpoint.reading import place, read_json
 from eqxesm.errors import InputError
 
 CONFIG = "config.json"
+METRICS = "metrics.json"
+CARD = "README.md"
+PICTURES = ("calibration.png", "parity.png")
+"""What a card may show."""
+
 SCHEMA_VERSION = 1
+TRAINED_ON = "trained on top of "
+"""How the source of a model's provenance begins when it is that of the encoder it started from."""
+
 INT32_MAX = 2**31 - 1
+
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HASH = re.compile(r"[0-9a-f]{64}")
 
 Config = TypeVar("Config")
 
@@ -34,6 +46,30 @@ class Provenance:
     revision: str | None = None
     sha256: tuple[str, ...] = ()
     license: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """The published encoder of ours that a model was started from.
+
+    Args:
+        repository: on the Hugging Face Hub.
+        revision: its commit.
+        sha256: the fingerprint of its parameters, where a model is of no use without exactly them.
+
+    Raises:
+        ValueError: one of them is not spelt as such a thing is.
+    """
+
+    repository: str
+    revision: str
+    sha256: str | None = None
+
+    def __post_init__(self):
+        for name, pattern in (("repository", REPOSITORY), ("revision", COMMIT), ("sha256", HASH)):
+            value = getattr(self, name)
+            if value is not None and not pattern.fullmatch(value):
+                raise ValueError(f"{name} is {value!r}, which is no such thing on the Hub")
 
 
 def read_sections(folder: Path, required: Iterable[str]) -> dict[str, Any]:
@@ -68,15 +104,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         InputError: the file is missing or no JSON object, or of a schema that this version does
             not know.
     """
-    path = folder / CONFIG
+    path = place(folder, CONFIG)
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path)
     except FileNotFoundError as error:
         raise InputError(
             f"{folder}: holds no {CONFIG}, so it is no checkpoint of eqxesm"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({one_line(error)})") from error
     if not isinstance(config, dict) or "schema_version" not in config:
         raise InputError(f"{path}: has no schema_version, so it is no checkpoint of eqxesm")
     schema = config.pop("schema_version")

@@ -10,10 +10,12 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from eqxesm.checkpoint.reading import LARGEST, one_line, place, read_json
 from eqxesm.errors import InputError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SHARDS = f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors"
 SHARD_BYTES = 5 * 10**9
 
 # A multiple of what XLA asks of a buffer that it takes over without a copy.
@@ -97,6 +99,10 @@ def open_file(path: Path) -> dict[str, Tensor]:
         InputError: the file is missing, truncated, corrupt or holds a dtype nobody here reads.
     """
     try:
+        with open(path, "rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+        if header_bytes > LARGEST:
+            raise SafetensorError(f"its header of {header_bytes:,} bytes is more than {LARGEST:,}")
         # The library checks the header against the file: its size, offsets and overlaps.
         with safe_open(path, framework="np") as checked:
             names = list(checked.keys())
@@ -106,8 +112,7 @@ def open_file(path: Path) -> dict[str, Tensor]:
             f"{path}: not a readable safetensors file ({reason}): fetch or write it again"
         ) from error
     with open(path, "rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(header_bytes))
+        header = json.loads(file.read(8 + header_bytes)[8:])
     tensors = {}
     for name in names:
         entry = header[name]
@@ -131,26 +136,17 @@ def open_folder(folder: Path) -> dict[str, Tensor]:
         InputError: there is neither, the index names a shard outside the folder or an absent one,
             or the shards hold other tensors than the index says.
     """
-    index = folder / INDEX
+    index = place(folder, INDEX)
     if not index.exists():
-        return open_file(folder / WEIGHTS)
+        return open_file(place(folder, WEIGHTS))
     if (folder / WEIGHTS).exists():
         raise InputError(
             f"{folder}: holds {WEIGHTS} and {INDEX}, and only one can count: delete one"
         )
-    try:
-        weight_map = json.loads(index.read_text())["weight_map"]
-        shards = sorted(set(weight_map.values()))
-        plain = all(
-            os.path.basename(shard) == shard and shard not in (".", "..") for shard in shards
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{index}: not an index of shards: fetch or write it again") from error
-    if not plain:
-        raise InputError(f"{index}: names a shard outside of its folder: refused")
+    weight_map = _read_index(index)
     tensors = {}
-    for shard in shards:
-        found = open_file(folder / shard)
+    for shard in sorted(set(weight_map.values())):
+        found = open_file(place(folder, shard))
         if repeated := sorted(set(found) & set(tensors)):
             raise InputError(
                 f"{folder / shard}: {repeated[0]} stands in another shard too: refused"
@@ -167,6 +163,37 @@ def open_folder(folder: Path) -> dict[str, Tensor]:
             f"{differing[0]} first: fetch or write the folder again"
         )
     return tensors
+
+
+def files_of(folder: Path) -> list[str]:
+    """Name the files that the weights of a folder are in.
+
+    Args:
+        folder: holds an index of shards, or has `model.safetensors` or shall have it.
+
+    Returns:
+        Names of files, which need not all be there.
+
+    Raises:
+        InputError: the index is none.
+    """
+    index = place(folder, INDEX)
+    return sorted(set(_read_index(index).values())) if index.exists() else [WEIGHTS]
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """Read which tensor is in which shard, every shard a plain name of a file."""
+    try:
+        weight_map = read_json(index)["weight_map"]
+        shards = set(weight_map.values())
+        plain = all(
+            os.path.basename(shard) == shard and shard not in ("", ".", "..") for shard in shards
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index}: not an index of shards: fetch or write it again") from error
+    if not plain:
+        raise InputError(f"{index}: names a shard outside of its folder: refused")
+    return weight_map
 
 
 def write_folder(
@@ -255,15 +282,3 @@ def _checked(parts: Iterable[np.ndarray], dtype: np.dtype, name: str) -> Iterato
         if part.dtype != dtype:
             raise ValueError(f"{name}: {part.dtype} came, {dtype} was announced")
         yield np.ascontiguousarray(part)
-
-
-def one_line(error: Exception) -> str:
-    """Put the message of another library's error on one line.
-
-    Args:
-        error: what was raised.
-
-    Returns:
-        Its message without line breaks.
-    """
-    return " ".join(str(error).split())

@@ -35,6 +35,7 @@ class Source:
         cluster_column: a table's column of families.
         license_column: a table's column of terms.
         license: the terms of proteins for which no column tells them.
+        citation: whom to cite for them.
         where: conditions `column=value` on a table's rows, all of which must hold.
         folds: folds to keep; all of them by default.
 
@@ -54,6 +55,7 @@ class Source:
     cluster_column: str | None = None
     license_column: str | None = None
     license: str | None = None
+    citation: str | None = None
     where: tuple[str, ...] = ()
     folds: tuple[str, ...] = ()
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,17 +13,20 @@ from equinox.nn import LayerNorm
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD_RESIDUES, VOCAB_SIZE, AnyArray
-from eqxesm.checkpoint.card import render_card
-from eqxesm.checkpoint.format import CARD, load_leaves, save
-from eqxesm.checkpoint.hub import fetch
+from eqxesm.checkpoint.folder import push_saved, save_folder
+from eqxesm.checkpoint.format import load_leaves
+from eqxesm.checkpoint.hub import Access, commit_of, fetch
+from eqxesm.checkpoint.record import Record, read_record
 from eqxesm.checkpoint.schema import (
     CONFIG,
+    Base,
     Provenance,
     describe,
     parse_optional,
     parse_type,
     read_sections,
 )
+from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.encoders.base import AbstractEncoder, Inputs, check_inputs, padding_mask, residue_mask
 from eqxesm.encoders.config import ESMCConfig
 from eqxesm.encoders.layers import NORM_EPS, Block, LMHead, rotary_angles
@@ -62,6 +66,8 @@ class ESMC(AbstractEncoder):
     lm_head: LMHead | None
     config: ESMCConfig = eqx.field(static=True)
     provenance: Provenance | None = eqx.field(static=True)
+    record: Record | None = eqx.field(static=True)
+    base: Base | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -69,6 +75,8 @@ class ESMC(AbstractEncoder):
         *,
         key: PRNGKeyArray,
         provenance: Provenance | None = None,
+        record: Record | None = None,
+        base: Base | None = None,
     ):
         """Make an encoder with random weights.
 
@@ -76,6 +84,8 @@ class ESMC(AbstractEncoder):
             config: the architecture; `eqxesm.encoders.PRESETS` holds the published ones.
             key: source of randomness.
             provenance: where the weights come from, if they come from anywhere.
+            record: what was measured on them, such as the parity of a port.
+            base: the repository that they were loaded from.
         """
         embedding, blocks, lm_head = jax.random.split(key, 3)
         self.embedding = 0.02 * jax.random.normal(embedding, (VOCAB_SIZE, config.d_model))
@@ -86,14 +96,27 @@ class ESMC(AbstractEncoder):
         self.lm_head = LMHead(config.d_model, key=lm_head) if config.lm_head else None
         self.config = config
         self.provenance = provenance
+        self.record = record
+        self.base = base
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike, *, revision: str | None = None) -> "ESMC":
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        local_files_only: bool = False,
+    ) -> "ESMC":
         """Load an encoder that `conversion.port` or `save_pretrained` wrote.
 
         Args:
             source: a folder, or a repository on the Hugging Face Hub.
             revision: commit, tag or branch of the repository.
+            token: of a login at the Hub; by default that of the environment or of `hf auth login`.
+            cache_dir: where the Hub's files are kept; by default below `HF_HOME`.
+            local_files_only: ask no Hub, and take what is kept.
 
         Returns:
             The encoder, in the precision it was saved in.
@@ -101,27 +124,89 @@ class ESMC(AbstractEncoder):
         Raises:
             InputError: there is no such checkpoint, or it is not exactly that of an encoder.
         """
-        folder = fetch(source, revision)
+        folder = fetch(source, revision, Access(token, cache_dir, local_files_only))
+        return cls.from_folder(folder, None if folder == Path(source).expanduser() else str(source))
+
+    @classmethod
+    def from_folder(cls, folder: Path, repository: str | None = None) -> "ESMC":
+        """Load an encoder from a folder of this machine; see `from_pretrained`.
+
+        Args:
+            folder: the checkpoint.
+            repository: what it was fetched from, if it was.
+
+        Returns:
+            The encoder, in the precision it was saved in.
+
+        Raises:
+            InputError: it is not exactly the checkpoint of an encoder.
+        """
         sections = read_sections(folder, SECTIONS)
         where = f"{folder / CONFIG}"
         config, _ = parse_type(TYPES, sections["encoder"], f"{where}: encoder")
         provenance = parse_optional(Provenance, sections["provenance"], f"{where}: provenance")
-        skeleton = eqx.filter_eval_shape(
-            lambda: cls(config, key=jax.random.key(0), provenance=provenance)
-        )
-        return load_leaves(folder, skeleton)
+        record, commit = read_record(folder), commit_of(folder)
+        base = Base(repository, commit) if repository and commit else None
 
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        def make() -> ESMC:
+            key = jax.random.key(0)
+            return cls(config, key=key, provenance=provenance, record=record, base=base)
+
+        return load_leaves(folder, eqx.filter_eval_shape(make))
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike,
+        record: Mapping[str, Any] | None = None,
+        pictures: Mapping[str, bytes] | None = None,
+        *,
+        shard_bytes: int = SHARD_BYTES,
+    ) -> None:
         """Write the encoder as a checkpoint folder, whole or not at all.
 
         Args:
-            folder: where to; an earlier checkpoint there is replaced.
+            folder: where to; an earlier checkpoint there is replaced, but for what a person wrote
+                into its card.
+            record: what was measured on the encoder; by default what it was loaded with, if it is
+                still the same.
+            pictures: PNG files that the card shows, by name.
+            shard_bytes: largest weights file.
 
         Raises:
             InputError: the folder holds something else, or cannot be written.
         """
-        sections = describe_encoder(self.config, self.provenance)
-        save(folder, self, sections, {CARD: render_card(sections)})
+        save_folder(
+            folder,
+            self,
+            describe_encoder(self.config, self.provenance),
+            self.record,
+            record,
+            pictures,
+            shard_bytes=shard_bytes,
+        )
+
+    def push_to_hub(
+        self, repository: str, *, shard_bytes: int = SHARD_BYTES, **options: Any
+    ) -> str:
+        """Publish the encoder on the Hugging Face Hub, in one commit.
+
+        Args:
+            repository: where to, such as `someone/esmc-300m-jax`; made if it is not there.
+            shard_bytes: largest weights file.
+            options: `token`, `private`, `revision`, `create_pr` and `commit_message`, as
+                `eqxesm.checkpoint.publish.push` takes them.
+
+        Returns:
+            The address of the commit, or of the pull request.
+
+        Raises:
+            InputError: the login is missing or lacks the rights, or the Hub cannot be reached.
+        """
+        return push_saved(
+            lambda folder: self.save_pretrained(folder, shard_bytes=shard_bytes),
+            repository,
+            **options,
+        )
 
     @property
     def d_model(self) -> int:

@@ -27,6 +27,9 @@ TARGETS = {
 }
 """The linear layers of a block by the names that `LoRAConfig.targets` uses."""
 
+ADAPTER_LEAVES = ("lora_a", "lora_b")
+"""What is trained of an adapted layer."""
+
 
 @dataclass(frozen=True)
 class LoRAConfig:
@@ -64,7 +67,12 @@ class LoRALinear(eqx.Module):
     base: Linear
     lora_a: Float[Array, "*layers rank d_in"]
     lora_b: Float[Array, "*layers d_out rank"]
-    scale: float = eqx.field(static=True)
+    alpha: float = eqx.field(static=True)
+
+    @property
+    def scale(self) -> float:
+        """What the product is multiplied by."""
+        return self.alpha / self.lora_a.shape[-2]
 
     def __call__(self, x: Float[Array, " d_in"]) -> Float[Array, " d_out"]:
         """Transform one vector.
@@ -103,7 +111,7 @@ def add_lora(encoder: Tree, config: LoRAConfig, *, key: PRNGKeyArray) -> Tree:
         bound = d_in**-0.5
         lora_a = jax.random.uniform(key, (layers, config.rank, d_in), minval=-bound, maxval=bound)
         lora_b = jnp.zeros((layers, d_out, config.rank))
-        return LoRALinear(layer, lora_a, lora_b, config.alpha / config.rank)
+        return LoRALinear(layer, lora_a, lora_b, config.alpha)
 
     keys = jax.random.split(key, len(config.targets))
     for target, target_key in zip(config.targets, keys, strict=True):
@@ -139,6 +147,43 @@ def merge_lora(tree: Tree) -> Tree:
         return eqx.tree_at(lambda layer: layer.weight, node.base, merged)
 
     return jax.tree.map(merge, tree, is_leaf=is_adapter)
+
+
+def remove_lora(tree: Tree) -> Tree:
+    """Take every adapter out, and what it learnt with it.
+
+    Args:
+        tree: an encoder, or a model around one.
+
+    Returns:
+        The function that the adapters were put into.
+    """
+    return jax.tree.map(
+        lambda node: node.base if isinstance(node, LoRALinear) else node,
+        tree,
+        is_leaf=lambda node: isinstance(node, LoRALinear),
+    )
+
+
+def describe_lora(encoder: object) -> LoRAConfig | None:
+    """Say what adapters an encoder has; the inverse of `add_lora`.
+
+    Args:
+        encoder: an encoder, or its skeleton.
+
+    Returns:
+        Where they are and how large, or None if there are none.
+    """
+    found = adapters(encoder)
+    if not found:
+        return None
+    rank = found[0].lora_a.shape[-2]
+    targets = tuple(
+        name
+        for name, layer in TARGETS.items()
+        if isinstance(layer(encoder.blocks), LoRALinear)  # ty: ignore[missing-attribute]
+    )
+    return LoRAConfig(rank, found[0].alpha, targets)
 
 
 def adapters(tree: object) -> Sequence[LoRALinear]:

@@ -92,7 +92,7 @@ def assess(
             for name, low, high in IDENTITIES
         ],
         "reliability": {
-            name: _reliability(truth, probabilities) for name, probabilities in predictions.items()
+            name: reliability(truth, probabilities) for name, probabilities in predictions.items()
         },
     }
 
@@ -161,9 +161,19 @@ def _note(truth: Int[np.ndarray, " _"]) -> dict[str, str]:
     return {}
 
 
-def _reliability(
+def reliability(
     truth: Int[np.ndarray, " proteins"], probabilities: Float[np.ndarray, " proteins"]
 ) -> list[dict[str, Any]]:
+    """Compare what was predicted with what came of it, bin by bin of probability.
+
+    Args:
+        truth: 1 = soluble, 0 = insoluble, one a protein.
+        probabilities: of being soluble, one a protein.
+
+    Returns:
+        For each bin where it starts, how many proteins it holds, their mean probability and the
+        share of them that is soluble, None where it is empty.
+    """
     probabilities = probabilities.astype(np.float64)
     bins = calibration_bins(probabilities)
     rows = []

@@ -1,6 +1,8 @@
 """Pictures of an evaluation, each as PNG and SVG."""
 
+import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,35 @@ def _reliability(rows: Sequence[Mapping[str, Any]]) -> Figure:
     below.set_ylabel("proteins")
     tidy(below)
     return figure
+
+
+def draw_calibration(sets: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """Draw what a model promises against what came of it, for a card.
+
+    Args:
+        sets: bins as `reliability` gives them, by the name of the test set.
+
+    Returns:
+        A PNG file.
+    """
+    figure = Figure(figsize=(5.6, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], label="as promised", **CHANCE)
+    for (name, rows), style in zip(sets.items(), cycle(STYLES.values()), strict=False):
+        filled = [row for row in rows if row["proteins"]]
+        seen = np.array([row["soluble_share"] for row in filled])
+        error = np.sqrt(seen * (1 - seen) / [row["proteins"] for row in filled])
+        promised = [row["mean_probability"] for row in filled]
+        axes.errorbar(promised, seen, yerr=error, capsize=3, label=name, linewidth=1.5, **style)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("predicted probability of being soluble")
+    axes.set_ylabel("share that is soluble (± standard error)")
+    axes.legend(frameon=False, loc="upper left")
+    tidy(axes)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _bins(rows: Sequence[Mapping[str, Any]], names: Sequence[str], axis: str) -> Figure:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,8 @@ from jaxtyping import Float
 from sklearn.model_selection import StratifiedKFold
 
 from eqxesm import tables
-from eqxesm.checkpoint.format import METRICS
+from eqxesm.checkpoint.schema import METRICS
 from eqxesm.data.tags import count
-from eqxesm.description import read_record
 from eqxesm.errors import InputError
 from eqxesm.evaluation.assessment import assess
 from eqxesm.evaluation.baselines import Baselines, fit_baselines
@@ -20,7 +18,7 @@ from eqxesm.evaluation.features import is_untagged_met
 from eqxesm.evaluation.folder import Kind, check_folder, write_folder
 from eqxesm.evaluation.labelled import Labelled, describe_left_out, read_labelled
 from eqxesm.evaluation.plots import PICTURES, draw
-from eqxesm.solubility import DEFAULT, SolubilityModel, locate
+from eqxesm.solubility import DEFAULT, SolubilityModel
 
 KIND = Kind("eqxesm evaluate", "metrics.json", PICTURES)
 FOLDS = 5
@@ -67,9 +65,8 @@ def evaluate_file(
     columns = {"sequence_column": sequence_column, "label_column": label_column}
     proteins = read_labelled(data, id_column=id_column, **columns)
     trained_on = None if training is None else read_labelled(training, **columns)
-    place = locate(model, revision)
-    predictor = SolubilityModel.from_pretrained(place)
-    recorded = None if trained_on else _recorded(place)
+    predictor = SolubilityModel.from_pretrained(model, revision=revision)
+    recorded = None if trained_on else _recorded(predictor, model)
     proteins = proteins.accepted_by(predictor.clean)
     baselines, fitted_on = _baselines(proteins, trained_on, recorded)
     threshold = predictor.calibration.threshold
@@ -143,11 +140,11 @@ def _cell(interval: Mapping[str, float] | None) -> str | None:
     return f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
-def _recorded(place: Path) -> Baselines | None:
-    record = read_record(place) or {}
-    if "baselines" not in record:
+def _recorded(model: SolubilityModel, name: object) -> Baselines | None:
+    facts = model.record.facts if model.record else {}
+    if "baselines" not in facts:
         return None
-    return Baselines.from_plain(record["baselines"], f"{place / METRICS}: baselines")
+    return Baselines.from_plain(facts["baselines"], f"{name}: {METRICS}: baselines")
 
 
 def _baselines(

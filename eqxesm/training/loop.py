@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from eqxesm.data.bucketing import Layout
 from eqxesm.data.pipeline import Steps, as_share, pipeline
-from eqxesm.encoders.lora import merge_lora
 from eqxesm.errors import InputError
 from eqxesm.solubility import SolubilityModel
 from eqxesm.training.config import TrainConfig
@@ -83,7 +82,7 @@ def fit(
         progress: show a bar on standard error, if that is a terminal.
 
     Returns:
-        The best model, adapters merged into it, and all epochs.
+        The best model, with the adapters that it got, and all epochs.
 
     Raises:
         InputError: the loss became infinite or no number, or a batch does not fit the memory.
@@ -121,14 +120,14 @@ def fit(
         improved = run.best_number == epoch.number
         if store:
             if improved:
-                store.keep(merge_lora(eqx.combine(state.validated, setup.frozen)), setup.mesh)
+                store.keep(eqx.combine(state.validated, setup.frozen), setup.mesh)
             store.save(state, run, setup.mesh)
         elif improved:
             # A copy, since the next step reuses the state's memory.
             best = jax.tree.map(jnp.copy, state.validated)
         if report is not None and is_first():
             report(epoch)
-    trained = store.best() if store else merge_lora(eqx.combine(best, setup.frozen))
+    trained = store.best() if store else eqx.combine(best, setup.frozen)
     return trained, list(run.epochs)
 
 

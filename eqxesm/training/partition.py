@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from eqxesm.encoders import cast
-from eqxesm.encoders.lora import add_lora
+from eqxesm.encoders.lora import ADAPTER_LEAVES, add_lora, describe_lora, merge_lora
 from eqxesm.solubility import SolubilityModel
 from eqxesm.training.config import TrainConfig
 
@@ -18,6 +18,9 @@ BLOCKS = "blocks"
 
 def prepare(model: SolubilityModel, config: TrainConfig) -> SolubilityModel:
     """Make a model ready for its strategy: float32 where it is trained, adapters where wanted.
+
+    Adapters that a model brings are trained on if they are of the recipe's kind, and merged first
+    if they are of another.
 
     Args:
         model: where to start.
@@ -31,10 +34,13 @@ def prepare(model: SolubilityModel, config: TrainConfig) -> SolubilityModel:
     """
     model = eqx.tree_at(lambda model: model.head, model, cast(model.head, np.float32))
     if config.strategy == "joint":
-        return eqx.tree_at(lambda model: model.encoder, model, cast(model.encoder, np.float32))
+        encoder = cast(merge_lora(model.encoder), np.float32)
+        return eqx.tree_at(lambda model: model.encoder, model, encoder)
     if config.strategy == "lora":
+        if describe_lora(model.encoder) == config.lora:
+            return model
         key = jax.random.fold_in(jax.random.key(config.seed), 1)
-        encoder = add_lora(model.encoder, config.lora, key=key)
+        encoder = add_lora(merge_lora(model.encoder), config.lora, key=key)
         return eqx.tree_at(lambda model: model.encoder, model, encoder)
     return model
 
@@ -60,7 +66,7 @@ def trainable(model: SolubilityModel, strategy: str) -> PyTree[bool]:
             return False
         if names[0] == "head":
             return True
-        return strategy == "joint" or (strategy == "lora" and names[-1] in ("lora_a", "lora_b"))
+        return strategy == "joint" or (strategy == "lora" and names[-1] in ADAPTER_LEAVES)
 
     return jax.tree_util.tree_map_with_path(is_trained, model)
 

@@ -1,7 +1,7 @@
 """What a run writes down for the card of its model."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -50,7 +50,8 @@ def make_record(
     Returns:
         The record that `SolubilityModel.save_pretrained` takes.
     """
-    config = recipe.config
+    config, sources = recipe.config, (*recipe.training, *recipe.validation)
+    published = {source.name: source.path for source in recipe.tests if source.revision is not None}
     sets = []
     for name, measured in assessed.items():
         for part, variant in (("all", "as published"), ("untagged", "untagged, Met first")):
@@ -58,12 +59,22 @@ def make_record(
                 continue
             rows = [{"name": title, "metrics": measured[part][key]} for key, title in NAMES.items()]
             proteins = measured[part]["proteins"]
-            sets.append({"name": name, "variant": variant, "proteins": proteins, "rows": rows})
+            sets.append(
+                {
+                    "name": name,
+                    "variant": variant,
+                    "dataset": published.get(name),
+                    "proteins": proteins,
+                    "rows": rows,
+                }
+            )
     return {
         "name": recipe.name,
         "summary": recipe.summary or f"Trained by the recipe {recipe.name}.",
         "training": {
             "data": _describe_data(hygiene),
+            "datasets": _distinct(source.path for source in sources if source.revision is not None),
+            "citations": _distinct(source.citation for source in (*sources, *recipe.tests)),
             "hygiene": _describe_hygiene(hygiene),
             "calibrated_on": "the validation proteins",
             "recipe": {
@@ -90,6 +101,10 @@ def make_record(
         "limits": LIMITS,
         "baselines": baselines.to_plain(),
     }
+
+
+def _distinct(values: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(value for value in values if value))
 
 
 def _describe_data(hygiene: Hygiene) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from eqxesm.errors import InputError
 from eqxesm.evaluation.assessment import assess
 from eqxesm.evaluation.baselines import fit_baselines
 from eqxesm.evaluation.calibration import fit_temperature
-from eqxesm.evaluation.plots import draw
+from eqxesm.evaluation.plots import draw, draw_calibration
 from eqxesm.solubility import SolubilityModel
 from eqxesm.training.curves import draw_curves, format_epoch, format_head, format_table
 from eqxesm.training.data import HELD_OUT, load_folds, load_splits, to_examples
@@ -224,7 +224,9 @@ def _finish(
     best = min(epochs, key=lambda epoch: epoch.validation.loss).number
     seconds = sum(epoch.seconds for epoch in epochs)
     record = make_record(recipe, run.command, splits.report, baselines, assessed, best, seconds)
-    model.save_pretrained(folder / MODEL, record)
+    bins = {name: measured["reliability"]["model"] for name, measured in assessed.items()}
+    pictures = {"calibration.png": draw_calibration(bins)} if bins else {}
+    model.save_pretrained(folder / MODEL, record, pictures)
     result = {
         "recipe": recipe.name,
         "best_epoch": best,

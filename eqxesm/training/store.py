@@ -224,7 +224,7 @@ class Store:
         """Write the best model so far; every process has to take part.
 
         Args:
-            model: without adapters.
+            model: the best one.
             mesh: the devices.
 
         Raises:

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import platform
 import shutil
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +23,7 @@ import jax
 import numpy as np
 
 from eqxesm import Calibration, InputError, OneHot, SolubilityModel
-from eqxesm.checkpoint.format import CARD, METRICS
-from eqxesm.checkpoint.schema import Provenance
+from eqxesm.checkpoint.schema import CARD, METRICS, Provenance
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.records import read_records
 from eqxesm.declarations import Limits
@@ -35,6 +35,8 @@ from eqxesm.evaluation import (
     fit_temperature,
     to_plain,
 )
+from eqxesm.evaluation.assessment import reliability
+from eqxesm.evaluation.plots import draw_calibration
 from eqxesm.training import Epoch, Examples, TrainConfig, cross_entropy, fit, logits
 from heads import CompositionMLP, CompositionMLPConfig, Convolution, ConvolutionConfig
 
@@ -62,6 +64,14 @@ SOURCES = {
     "DeepSol validation": "sameerkhurana10/DSOL_rv0.2 (Khurana et al. 2018), the Hub data set proteinea/solubility",
     "PLM_Sol validation": "Violet969/PLM_Sol (Zhang et al. 2024), UESolDS",
 }
+CITATIONS = [
+    "DeepSol: Khurana et al. (2018), DeepSol: a deep learning framework for sequence-based protein "
+    "solubility prediction, Bioinformatics 34(15), 2605-2613",
+    "PLM_Sol: Zhang et al. (2024), PLM_Sol: predicting protein solubility by benchmarking multiple "
+    "protein language models with the updated Escherichia coli protein solubility dataset, Briefings "
+    "in Bioinformatics 25(5)",
+]
+CALIBRATION = "calibration.png"
 LIMITS = [
     "It knows residues and short motifs, nothing of structure: use it to sort many candidates, not to "
     "decide about one.",
@@ -202,6 +212,7 @@ def measure(
         "variant": variant,
         "proteins": len(data.sequences),
         "rows": rows,
+        "reliability": reliability(data.labels, predicted["this model"]),
     }
 
 
@@ -225,6 +236,7 @@ def make_record(
     training: Set,
     validation: Set,
     sets: list[dict],
+    seconds: float,
 ) -> dict:
     """Write down what the card tells."""
     other = next(head for head in HEADS if head != best)
@@ -250,6 +262,8 @@ def make_record(
             "of whole 30%-identity clusters was held out for early stopping, the choice between "
             f"baselines and calibration: {len(training.sequences):,} proteins to train on, "
             f"{len(validation.sequences):,} held out.",
+            "datasets": ["proteinea/solubility"],
+            "citations": CITATIONS,
             "calibrated_on": f"the held-out fold, in which {validation.labels.mean():.0%} are "
             "soluble",
             "recipe": {
@@ -260,6 +274,7 @@ def make_record(
                 "Seed": config.seed,
                 "Held-out cross-entropy after calibration": compared,
                 "Hardware": f"{platform.machine()} CPU, no accelerator",
+                "Duration": f"{seconds / 60:.0f} minutes for three trainings and their measurement",
                 "Versions": ", ".join(
                     f"{name} {version(name)}" for name in ("eqxesm", "jax", "equinox", "optax")
                 ),
@@ -286,6 +301,7 @@ def main() -> None:
     recipes = {
         head: dataclasses.replace(recipe, epochs=options.epochs) for head, recipe in RECIPES.items()
     }
+    started = time.monotonic()
     training, validation, described = read_pool(
         options.data / "train_pool" / "pool.csv", options.proteins
     )
@@ -304,12 +320,18 @@ def main() -> None:
         models |= {f"{best} trained with tags left": left}
         sets.append(measure(data, AS_PUBLISHED, "as published", training, models))
     losses = {head: loss for head, (_, loss) in trained.items()}
-    record = make_record(best, losses, recipes[best], described, training, validation, sets)
+    seconds = time.monotonic() - started
+    record = make_record(
+        best, losses, recipes[best], described, training, validation, sets, seconds
+    )
     folder = options.out or PACKAGED
-    model.save_pretrained(folder, record)
+    bins = {
+        data["name"]: data["reliability"] for data in sets if data["variant"] == STRIPPED_VARIANT
+    }
+    model.save_pretrained(folder, record, {CALIBRATION: draw_calibration(bins)})
     if options.out is None:
-        shutil.copy(folder / CARD, HERE / CARD)
-        shutil.copy(folder / METRICS, HERE / METRICS)
+        for name in (CARD, METRICS, CALIBRATION):
+            shutil.copy(folder / name, HERE / name)
     print(json.dumps({"best": best, "losses": losses, "folder": str(folder)}))
 
 

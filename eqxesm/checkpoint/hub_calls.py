@@ -1,0 +1,206 @@
+"""Calls of the Hub's client: tried again where that may help, and refused in words."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from eqxesm.checkpoint.reading import one_line
+from eqxesm.errors import InputError
+
+Result = TypeVar("Result")
+
+WAITS = (1.0, 3.0, 9.0)
+"""Seconds before each further try, where the Hub does not ask for others."""
+
+LONGEST_WAIT = 60.0
+"""Seconds that are waited at the Hub's request; a longer one is told."""
+
+PATIENCE = 60.0
+"""Seconds after which nothing is tried again: the client itself tries some calls several times."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class UnreachableError(InputError):
+    """The Hub gave no answer at all: no network, or one that is switched off."""
+
+
+def ask(call: Callable[[], Result], where: str) -> Result:
+    """Call the Hub's client; again after a rate limit, an error of the server or a cut connection.
+
+    Args:
+        call: makes the call; has to bear being made twice.
+        where: the repository, as an error names it.
+
+    Returns:
+        What the call gives.
+
+    Raises:
+        UnreachableError: there was no answer.
+        InputError: the Hub refused, or failed until the last try.
+    """
+    started = time.monotonic()
+    for wait in (*WAITS, None):
+        try:
+            with _quiet():
+                return call()
+        except InputError:
+            raise
+        except Exception as error:
+            # Errors of the HTTP library come through too; which one that is depends on the version.
+            pause = _pause(error, wait)
+            if pause is None or time.monotonic() - started + pause > PATIENCE:
+                raise explain(error, where) from error
+        time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
+
+
+def explain(error: Exception, where: str) -> InputError:
+    """Say in one line what went wrong between here and the Hub, and what to do.
+
+    Args:
+        error: what the client raised.
+        where: the repository.
+
+    Returns:
+        The error to raise.
+    """
+    from huggingface_hub import errors
+
+    causes = list(_causes(error))
+    status, headers = _response(error)
+
+    def is_a(*kinds: type[Exception]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if is_a(errors.RevisionNotFoundError):
+        return InputError(f"{where}: the repository has no such revision: check its branches")
+    if is_a(errors.GatedRepoError):
+        return InputError(
+            f"{where}: its owner wants its terms accepted first: do so on its page, and log in "
+            "with 'hf auth login'"
+        )
+    if is_a(errors.RepositoryNotFoundError):
+        return InputError(
+            f"{where}: no such repository on the Hub, or it is private: check the name, and log in "
+            "with 'hf auth login' if it is yours"
+        )
+    if is_a(errors.HFValidationError):
+        return InputError(f"{where}: the Hub gives no repository such a name: check it")
+    if status == 401:
+        return InputError(
+            f"{where}: the Hub knows no such login: 'hf auth login', or a valid HF_TOKEN in the "
+            "environment"
+        )
+    if status in (402, 403):
+        return InputError(
+            f"{where}: your login lacks the rights for this: take a token that may write there"
+        )
+    if status == 412:
+        return InputError(
+            f"{where}: somebody else has changed it in the meantime: look at it, and push again"
+        )
+    if status == 429:
+        later = _retry_after(headers)
+        when = f"in {later:.0f} seconds" if later else "later"
+        return InputError(f"{where}: the Hub limits how much one may ask of it: try again {when}")
+    if status is not None and status >= 500:
+        return InputError(
+            f"{where}: the Hub fails (HTTP {status}), and did so when it was asked again: try later"
+        )
+    numbers = {getattr(cause, "errno", None) for cause in causes}
+    if numbers & set(_NO_ROOM):
+        return InputError(
+            f"{where}: the disk is full: make room in the cache, or name another one (HF_HOME)"
+        )
+    if numbers & set(_NO_ACCESS):
+        return InputError(
+            f"{where}: the cache may not be written to: name another one with HF_HOME"
+        )
+    if is_a(errors.EntryNotFoundError) and status == 404:
+        return InputError(f"{where}: the repository has no such file: check the revision")
+    if is_a(ConnectionError, errors.OfflineModeIsEnabled) or _is_network(causes):
+        return UnreachableError(
+            f"{where}: the Hub cannot be reached ({type(causes[-1]).__name__}): check the network, "
+            "or fetch the repository elsewhere and name its folder"
+        )
+    told = one_line(causes[-1])[:120]
+    return InputError(
+        f"{where}: the Hub did not give it ({type(causes[-1]).__name__}: {told}): check the name "
+        "and the network"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[Exception]:
+    """Walk from an error to what led to it; the client wraps one in another."""
+    seen = 0
+    while isinstance(error, Exception) and seen < 10:
+        yield error
+        error = error.__cause__ or error.__context__
+        seen += 1
+
+
+def _response(error: Exception) -> tuple[int | None, dict[str, str]]:
+    for cause in _causes(error):
+        response: Any = getattr(cause, "response", None)
+        if getattr(response, "status_code", None) is not None:
+            return response.status_code, dict(response.headers)
+    return None, {}
+
+
+def _is_network(causes: list[Exception]) -> bool:
+    """Tell the HTTP library's own errors, whichever it is, from those of this program."""
+    return any(
+        type(cause).__module__.partition(".")[0]
+        in ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+        for cause in causes
+    )
+
+
+def _is_cut(causes: list[Exception]) -> bool:
+    names = {type(cause).__name__ for cause in causes}
+    return bool(
+        names
+        & {"RemoteProtocolError", "ReadError", "WriteError", "ReadTimeout", "ChunkedEncodingError",
+           "ConnectionResetError", "IncompleteRead", "ProtocolError"}
+    ) or any("Consistency check failed" in str(cause) for cause in causes)  # fmt: skip
+
+
+def _pause(error: Exception, wait: float | None) -> float | None:
+    """Say how long to wait before the next try, or that there is none."""
+    if wait is None:
+        return None
+    status, headers = _response(error)
+    if status == 429 or (status == 503 and _retry_after(headers)):
+        later = _retry_after(headers)
+        return wait if later is None else later if later <= LONGEST_WAIT else None
+    if status is not None and status >= 500:
+        return wait
+    return wait if status is None and _is_cut(list(_causes(error))) else None
+
+
+def _retry_after(headers: dict[str, str]) -> float | None:
+    for name, value in headers.items():
+        if name.lower() == "retry-after" and value.strip().isdigit():
+            return float(value)
+    return None
+
+
+@contextmanager
+def _quiet() -> Generator[None, None, None]:
+    """Keep the client from logging what is told here once, at the end."""
+    from huggingface_hub.utils import logging
+
+    if os.environ.get("HF_HUB_VERBOSITY"):
+        yield
+        return
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
