@@ -23,3 +23,27 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the labelled sets are not beside this checkout (../shared/data)")
     return SHARED
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on loopback, with the stock client pointed at it and logged in as `me`."""
+    from hub_server import running_hub
+    from huggingface_hub import constants
+
+    with running_hub() as server:
+        home = tmp_path / "hf"
+        for name, value in {
+            "ENDPOINT": server.endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.endpoint
+            + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HF_TOKEN_PATH": str(home / "token"),
+            "HF_XET_CACHE": str(home / "xet"),
+            "HF_HUB_DISABLE_PROGRESS_BARS": True,
+        }.items():
+            monkeypatch.setattr(constants, name, value, raising=False)
+        monkeypatch.setenv("HF_TOKEN", "token-owner")
+        yield server

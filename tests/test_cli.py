@@ -306,7 +306,7 @@ def change(folder: Path, **values) -> None:
     ("name", "part"),
     [
         ("nowhere", "no such folder"),
-        ("nobody-at-all/no-such-model", "the Hub did not give it"),
+        ("nobody-at-all/no-such-model", "the Hub cannot be reached"),
         ("p.fasta", "is a file"),
         ("a" * 300, "cannot be looked up"),
         (".", "holds no config.json"),

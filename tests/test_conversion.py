@@ -4,7 +4,6 @@ import json
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from originals import TINY, three_layouts, transformers_original
 
 from conversion.layouts import infer_config, recognise
 from conversion.names import LAYOUTS, TABLE
-from conversion.port import main, port, skeleton
+from conversion.port import add_proof, main, port, skeleton
 from conversion.sources import RELEASES, open_source
 from eqxesm import ESMC, InputError
 from eqxesm.encoders import PRESETS
@@ -395,45 +394,80 @@ def test_an_interrupted_write_leaves_nothing(states, tmp_path, capsys, monkeypat
     assert "No space left on device" in error
 
 
-class Hub:
-    """What the Hub's client is asked to do."""
-
-    calls: list = []  # noqa: RUF012
-
-    def create_repo(self, repository, **options):
-        self.calls.append(("create", repository, options))
-
-    def file_exists(self, *_):
-        return False
-
-    def upload_folder(self, repo_id, folder_path, commit_message, **options):
-        assert options["delete_patterns"] == ["*.safetensors", "*.index.json"]
-        names = sorted(path.name for path in Path(folder_path).iterdir())
-        self.calls.append(("upload", repo_id, names, commit_message))
-
-
-def test_push_uploads_the_folder_once(states, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("named", [[], ["--dtype", "bfloat16"]])
+def test_a_port_is_published_with_its_proof(named, states, hub, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    file = write(states["split"], tmp_path / "x.safetensors")
+    arguments = (SIZE, "--source", file, "--out", tmp_path / "ours", "--push", "me/tiny", *named)
+    status, out, err = run(capsys, *arguments)
+    assert status == 0, err
+    repository = hub.repositories["me/tiny"]
+    assert f"pushed  {hub.endpoint}/me/tiny/commit/{repository.names['main']}" in out
+    assert repository.private
+    assert set(repository.tree()) == {
+        ".gitattributes", "README.md", "config.json", "metrics.json", "model.safetensors",
+        "parity.png",
+    }  # fmt: skip
+    parity = json.loads(repository.tree()["metrics.json"].content)["parity"]
+    assert 0 < parity[0]["distance"] <= parity[0]["tolerance"]
+    card = repository.tree()["README.md"].content.decode()
+    assert f"{parity[0]['distance']:.1e}" in card
+    assert 'ESMC.from_pretrained("me/tiny")' in card
+    assert repository.tree()["parity.png"].content.startswith(b"\x89PNG")
+    dtype = jnp.bfloat16 if named else jnp.float32
+    assert ESMC.from_pretrained("me/tiny").embedding.dtype == dtype
+
+
+def test_a_port_is_published_without_its_proof(states, hub, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
     file = write(states["split"], tmp_path / "x.safetensors")
     arguments = (SIZE, "--source", file, "--out", tmp_path / "ours", "--push", "me/tiny")
-    status, out, _ = run(capsys, *arguments)
+    status, _, _ = run(capsys, *arguments, "--no-parity", "--public")
     assert status == 0
-    assert "pushed  https://huggingface.co/me/tiny" in out
-    assert Hub.calls[0] == ("create", "me/tiny", {"private": True, "exist_ok": True})
-    assert [call[:2] for call in Hub.calls[1:]] == [("upload", "me/tiny")]
-    assert Hub.calls[1][2] == ["README.md", "config.json", "model.safetensors"]
+    assert not hub.repositories["me/tiny"].private
+    assert "metrics.json" not in hub.repositories["me/tiny"].tree()
+    assert (
+        b"Not measured on these weights" in hub.repositories["me/tiny"].tree()["README.md"].content
+    )
 
 
-def test_push_that_fails_is_told(states, tmp_path, capsys, monkeypatch):
-    """Offline, as every test is."""
+def test_a_port_that_is_wrong_is_not_published(states, hub, tmp_path, capsys, monkeypatch):
+    """Whether its folder holds other weights, or the original computes something else."""
     monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
     file = write(states["split"], tmp_path / "x.safetensors")
-    arguments = (SIZE, "--source", file, "--out", tmp_path / "ours", "--push", "me/tiny")
+    source = open_source(SIZE, str(file))
+    port(SIZE, source, tmp_path / "ours")
+    encoder = ESMC.from_pretrained(tmp_path / "ours")
+    eqx.tree_at(lambda e: e.norm.weight, encoder, encoder.norm.weight + 1e-3).save_pretrained(
+        tmp_path / "ours"
+    )
+    with pytest.raises(InputError, match="holds other parameters than"):
+        add_proof(tmp_path / "ours", source)
+    monkeypatch.setattr("conversion.parity.FLOAT32_TOLERANCE", 1e-12)
+    monkeypatch.setattr("conversion.compare.FLOAT32_TOLERANCE", 1e-12)
+    arguments = (SIZE, "--source", file, "--out", tmp_path / "other", "--push", "me/tiny")
     status, _, err = run(capsys, *arguments)
     assert status == 2
-    assert "me/tiny: the upload failed" in err
-    assert ESMC.from_pretrained(tmp_path / "ours").config == infer_tiny()
+    assert "the port is out of tolerance in" in err
+    assert hub.repositories == {}
+
+
+def test_a_push_that_fails_leaves_the_port(states, tmp_path, capsys, monkeypatch):
+    """Offline, as every test is, and without a login."""
+    monkeypatch.setitem(PRESETS, SIZE, infer_tiny())
+    file = write(states["split"], tmp_path / "x.safetensors")
+    arguments = (SIZE, "--source", file, "--out", tmp_path / "ours", "--no-parity")
+    for login, part in (("", "pushing wants a login"), ("x", "the Hub cannot be reached")):
+        monkeypatch.setenv("HF_TOKEN", login)
+        status, _, err = run(capsys, *arguments, "--push", "me/tiny")
+        assert status == 2
+        assert part in err
+        assert f"the port is whole: eqxesm push {tmp_path / 'ours'} me/tiny" in err
+        assert ESMC.from_pretrained(tmp_path / "ours").config == infer_tiny()
+    error = refused(capsys, tmp_path / "else", SIZE, "--source", file, "--push", "tiny")
+    assert "no name of a Hub repository" in error
+    error = refused(capsys, tmp_path / "else", SIZE, "--source", file, "--public")
+    assert "go with --push" in error
 
 
 def test_hub_addresses(tmp_path, capsys):

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from eqxesm import ESMC, ESMCConfig, SolubilityModel
 from eqxesm.checkpoint.schema import Provenance
 from eqxesm.description import describe_model
+from eqxesm.encoders.lora import adapters, merge_lora
 
 DRAWN = "model.encoder={type='esmc', layers=1, d_model=32, heads=2, d_ffn=32}"
 HEAD = "model.head={type='mean_pool_mlp', hidden=[8]}"
@@ -79,7 +80,7 @@ def test_a_frozen_encoder_stays_as_it_is(recipe, tmp_path, cache, capsys):
     assert "holds a run with other encoder (digest " in error
 
 
-def test_adapters_are_merged(recipe, tmp_path):
+def test_adapters_stand_beside_the_layers(recipe, tmp_path):
     encoder = pretrained(tmp_path / "encoder", origin=None)
     settings = [
         "training.strategy=lora", "training.epochs=2", 'training.lora_targets=["query", "up"]',
@@ -88,7 +89,11 @@ def test_adapters_are_merged(recipe, tmp_path):
     ]  # fmt: skip
     assert train(recipe, tmp_path / "run", settings=settings) == 0
     model = SolubilityModel.from_pretrained(tmp_path / "run" / "model")
-    trained, given = model.encoder.blocks, encoder.blocks
+    assert len(adapters(model)) == 2
+    np.testing.assert_array_equal(
+        model.encoder.blocks.attention.query.base.weight, encoder.blocks.attention.query.weight
+    )
+    trained, given = merge_lora(model).encoder.blocks, encoder.blocks
     same = {
         name: bool((getattr(trained.attention, name).weight == weight).all())
         for name, weight in (

@@ -16,7 +16,7 @@ from training_sets import baseline, examples, tiny
 
 from eqxesm import InputError, SolubilityModel
 from eqxesm.encoders import cast
-from eqxesm.encoders.lora import adapters
+from eqxesm.encoders.lora import adapters, merge_lora
 from eqxesm.evaluation import fit_temperature
 from eqxesm.training import Examples, TrainConfig, cross_entropy, fit, logits
 from eqxesm.training import loop as loop_module
@@ -67,6 +67,8 @@ def test_every_strategy_learns_and_touches_only_its_own(strategy):
     training, validation = examples(300, 0), examples(60, 1)
     trained, epochs = fit(start, training, validation, config)
     assert max(epoch.validation.accuracy for epoch in epochs) >= 0.8
+    assert len(adapters(trained)) == (4 if strategy == "lora" else 0)
+    trained = merge_lora(trained)
     assert jax.tree.structure(trained) == jax.tree.structure(start)
     same = jax.tree.map(
         lambda a, b: bool((a == b).all()), *(eqx.filter(m, eqx.is_array) for m in (start, trained))
