@@ -7,7 +7,7 @@ VENV_ESM := .venv-esm
 help:
 	@echo "make predict   install, then predict the solubility of twenty well-known proteins"
 	@echo "make test      install, then run every test (torch original: transformers' EsmcForMaskedLM)"
-	@echo "make test-esm  the same against the first release, PyPI's esm, in an environment of its own"
+	@echo "make test-esm  against the first release, PyPI's esm, and with its older Hub client, in an environment of its own"
 	@echo "make check     format, lint, types and import contracts"
 	@echo "make format    put the format right"
 	@echo "make clean     remove both environments"
@@ -34,7 +34,8 @@ test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest --numprocesses 2
 
 test-esm: $(VENV_ESM)/installed
-	$(VENV_ESM)/bin/python -m pytest tests/test_esm_original.py tests/test_parity.py
+	$(VENV_ESM)/bin/python -m pytest --numprocesses 2 tests/test_esm_original.py tests/test_parity.py \
+		tests/test_hub.py tests/test_publish.py
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .

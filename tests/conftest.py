@@ -25,25 +25,45 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A Hub on loopback, with the stock client pointed at it and logged in as `me`."""
+@pytest.fixture(scope="session")
+def hub_server():
     from hub_server import running_hub
-    from huggingface_hub import constants
 
     with running_hub() as server:
-        home = tmp_path / "hf"
-        for name, value in {
-            "ENDPOINT": server.endpoint,
-            "HUGGINGFACE_CO_URL_TEMPLATE": server.endpoint
-            + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_OFFLINE": False,
-            "HF_HUB_DISABLE_XET": True,
-            "HF_HUB_CACHE": str(home / "hub"),
-            "HF_TOKEN_PATH": str(home / "token"),
-            "HF_XET_CACHE": str(home / "xet"),
-            "HF_HUB_DISABLE_PROGRESS_BARS": True,
-        }.items():
-            monkeypatch.setattr(constants, name, value, raising=False)
-        monkeypatch.setenv("HF_TOKEN", "token-owner")
         yield server
+
+
+@pytest.fixture
+def hub(hub_server, tmp_path, monkeypatch):
+    """An empty Hub on loopback, the stock client pointed at it and logged in as `me`."""
+    from huggingface_hub import constants, file_download
+
+    home = tmp_path / "hf"
+    template = hub_server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in {
+        "ENDPOINT": hub_server.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_XET_CACHE": str(home / "xet"),
+        "HF_HUB_DISABLE_PROGRESS_BARS": True,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    # The older client has taken a copy.
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setenv("HF_TOKEN", "token-owner")
+    hub_server.clear()
+    forget_sessions()
+    yield hub_server
+    forget_sessions()
+
+
+def forget_sessions() -> None:
+    """Let the client look again at whether it is offline."""
+    from huggingface_hub.utils import _http
+
+    # The name that it had until 1.0, and the one that it has since.
+    forget = getattr(_http, "reset_sessions", None) or _http.close_session
+    forget()

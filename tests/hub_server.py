@@ -100,6 +100,12 @@ class Hub:
         self.endpoint = ""
         self.store = ""
 
+    def clear(self) -> None:
+        self.repositories.clear()
+        self.large.clear()
+        self.faults.clear()
+        self.requests.clear()
+
     def fail(self, method: str, path: str, times: int = 1, **what: Any) -> None:
         self.faults.append(Fault(method, path, times, **what))
 

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import functools
 import itertools
@@ -846,6 +847,38 @@ def test_any_damage_to_the_header(data, saved, fuzzed):
         damaged = damaged[: data.draw(st.integers(0, len(damaged)))]
     (fuzzed / "small" / WEIGHTS).write_bytes(damaged)
     model_or_one_line(fuzzed / "small")
+
+
+@fuzz
+@given(data=st.data())
+def test_any_record(data, saved, fuzzed):
+    """A record that is none is told when it is read, or when a card shall be made of it."""
+    record = {"summary": "x", "training": {"data": [], "hygiene": "", "calibrated_on": "",
+              "recipe": {}}, "evaluation": {"intervals": "", "sets": []}, "limits": []}  # fmt: skip
+    *parents, key = data.draw(st.sampled_from(list(paths(record))))
+    functools.reduce(dict.__getitem__, parents, record)[key] = data.draw(json_values)
+    (fuzzed / "model" / "metrics.json").write_text(json.dumps(record))
+    model_or_one_line(fuzzed / "model")
+    model = SolubilityModel.from_pretrained(saved / "model")
+    with contextlib.suppress(InputError):
+        model.save_pretrained(fuzzed / "copy", record)
+        assert (fuzzed / "copy" / "README.md").read_text().startswith("---\n")
+
+
+@fuzz
+@given(data=st.data())
+def test_any_index(data, fuzzed):
+    weights = fuzzed / "model" / WEIGHTS
+    shard = fuzzed / "model" / "model-00001-of-00001.safetensors"
+    if weights.exists():
+        weights.rename(shard)
+    index = {"metadata": {"total_size": 1}, "weight_map": {"head.x": shard.name, "y": "../y"}}
+    *parents, key = data.draw(st.sampled_from(list(paths(index))))
+    functools.reduce(dict.__getitem__, parents, index)[key] = data.draw(json_values)
+    (fuzzed / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError) as caught:
+        SolubilityModel.from_pretrained(fuzzed / "model")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_saving_from_inside_the_folder(tmp_path, monkeypatch):

@@ -6,11 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import yaml
 from run_recipes import epochs, hurry, make_data, proteins, refused, train, weights
 from sklearn.metrics import roc_auc_score
 
 from eqxesm import ESMC, ESMCConfig, SolubilityModel
 from eqxesm.checkpoint.schema import Provenance
+from eqxesm.cli import main
 from eqxesm.description import describe_model
 from eqxesm.encoders.lora import adapters, merge_lora
 
@@ -118,3 +120,42 @@ def test_everything_trained_in_half_precision(recipe, tmp_path):
     assert dtypes == {"float32"}
     first, second = epochs(tmp_path / "run")
     assert second["training"]["loss"] < first["training"]["loss"]
+
+
+@pytest.mark.parametrize(("strategy", "form"), [("frozen", "head"), ("lora", "adapter")])
+def test_a_run_on_a_published_encoder_is_published(strategy, form, recipe, hub, tmp_path, capsys):
+    """In a few kB, with a card that tells what was measured and what it stands on."""
+    parity = {"original": "transformers 5", "dtype": "float32", "device": "CPU, X",
+              "distance": 1.6e-6, "tolerance": 1e-5, "weights": "random",
+              "date": "2026-11-22"}  # fmt: skip
+    encoder = ESMC(SIZE, key=jax.random.key(0), provenance=ORIGIN)
+    encoder.save_pretrained(tmp_path / "encoder", {"summary": "A port.", "parity": [parity]})
+    assert main(["push", str(tmp_path / "encoder"), "me/esmc"]) == 0
+    settings = [
+        f"training.strategy={strategy}", "training.epochs=2", HEAD, "license=",
+        "model.encoder={pretrained='me/esmc'}",
+    ]  # fmt: skip
+    assert train(recipe, tmp_path / "run", settings=settings) == 0
+    capsys.readouterr()
+    assert main(["push", str(tmp_path / "run" / "model"), "me/model", "--form", form]) == 0
+    tree = hub.repositories["me/model"].tree()
+    assert len(tree["model.safetensors"].content) < 12_000
+    card = tree["README.md"].content.decode()
+    fields = yaml.safe_load(card.split("---\n")[1])
+    assert fields["base_model"] == "me/esmc"
+    assert fields["base_model_relation"] == ("adapter" if form == "adapter" else "finetune")
+    assert fields["license"] == "cc-by-4.0"
+    (measured, *_) = fields["model-index"][0]["results"]
+    report = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
+    auroc = report["tests"]["test set"]["all"]["model"]["auroc"]["value"]
+    found = {metric["type"]: metric["value"] for metric in measured["metrics"]}
+    assert found["roc_auc"] == pytest.approx(auroc, abs=1e-4)
+    for part in ("1.6e-06", "tag rule", "composition regression", "](calibration.png)",
+                 hub.repositories["me/esmc"].names["main"], "Seed: ", "Duration: "):  # fmt: skip
+        assert part in card
+    assert "ecorded." not in card
+    sequences, _ = proteins("test")
+    ours = SolubilityModel.from_pretrained(tmp_path / "run" / "model").predict(sequences)
+    np.testing.assert_array_equal(
+        SolubilityModel.from_pretrained("me/model").predict(sequences), ours
+    )

@@ -130,7 +130,8 @@ def download(
         folder = _snapshot(repository, revision, patterns, access, True)
     except Exception as error:
         raise _not_cached(where, access, unreachable) from error
-    _check_whole(folder, where)
+    if patterns is FILES:
+        _check_whole(folder, where)
     return folder
 
 
@@ -200,7 +201,8 @@ def _not_cached(where: str, access: Access, unreachable: InputError | None) -> I
 
 def _check_whole(folder: Path, where: str) -> None:
     """Refuse what the cache holds in part; the older client gives it without a word."""
-    missing = [name for name in files_of(folder) if not (folder / name).is_file()]
+    wanted = [CONFIG, *files_of(folder)]
+    missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         raise InputError(
             f"{where}: the cache holds only a part of it ({missing[0]} is missing): fetch it once "

@@ -1,7 +1,7 @@
 """What a run writes down for the card of its model."""
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -35,6 +35,7 @@ def make_record(
     assessed: Mapping[str, Mapping[str, Any]],
     best_epoch: int,
     seconds: float,
+    parity: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Write down how a model was made, from what was measured alone.
 
@@ -46,6 +47,7 @@ def make_record(
         assessed: what `assess` gave, by the name of the test set.
         best_epoch: which epoch was kept.
         seconds: how long the epochs took together.
+        parity: what is recorded of the port of the encoder that it started from.
 
     Returns:
         The record that `SolubilityModel.save_pretrained` takes.
@@ -99,6 +101,7 @@ def make_record(
             "sets": sets,
         },
         "limits": LIMITS,
+        "parity": list(parity),
         "baselines": baselines.to_plain(),
     }
 

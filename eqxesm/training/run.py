@@ -132,6 +132,8 @@ def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> d
         to_examples(split, recipe) for split in (splits.training, splits.validation)
     )
     tests = {name: to_examples(split, recipe) for name, split in splits.tests.items()}
+    ported = getattr(model.encoder, "record", None)
+    parity = ported.facts.get("parity", []) if ported else []
     store = Store(folder)
     seen: list[Epoch] = []
 
@@ -168,7 +170,7 @@ def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> d
     result = {}
     if is_first():
         write_epochs(folder, epochs)
-        result = _finish(run, splits, folder, model, epochs, scores)
+        result = _finish(run, splits, folder, model, epochs, scores, parity)
     wait("report")
     return result
 
@@ -202,6 +204,7 @@ def _finish(
     model: SolubilityModel,
     epochs: Sequence[Epoch],
     scores: dict[str, Float[np.ndarray, " _"]],
+    parity: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Calibrate, measure, and write the model with its record, and the report."""
     recipe = run.recipe
@@ -223,7 +226,9 @@ def _finish(
         drawn[name] = (labels, predictions, threshold, assessed[name])
     best = min(epochs, key=lambda epoch: epoch.validation.loss).number
     seconds = sum(epoch.seconds for epoch in epochs)
-    record = make_record(recipe, run.command, splits.report, baselines, assessed, best, seconds)
+    record = make_record(
+        recipe, run.command, splits.report, baselines, assessed, best, seconds, parity
+    )
     bins = {name: measured["reliability"]["model"] for name, measured in assessed.items()}
     pictures = {"calibration.png": draw_calibration(bins)} if bins else {}
     model.save_pretrained(folder / MODEL, record, pictures)
