@@ -172,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
     def repository(self, name: str) -> Repository | None:
         """The repository, if it is there and the caller may see it; else the refusal was sent."""
         found = self.hub.repositories.get(name)
-        if found is None or (found.private and self.user() != name.split("/")[0]):
+        if found is None or (found.private and self.user() != name.split("/")[-2]):
             self.refuse(401 if self.user() is None else 404, "RepoNotFound", "Repository not found")
             return None
         return found
@@ -256,7 +256,7 @@ class Handler(BaseHTTPRequestHandler):
     def may_write(self, name: str) -> bool:
         if self.repository(name) is None:
             return False
-        if self.user() != name.split("/")[0]:
+        if self.user() != name.split("/")[-2]:
             self.refuse(403, None, "You don't have the rights to push to this repository")
             return False
         return True
@@ -414,22 +414,23 @@ class Handler(BaseHTTPRequestHandler):
         return self.send(206, content[start:stop], headers)
 
 
-NAME = r"([\w.-]+/[\w.-]+)"
+NAME = r"((?:datasets/)?[\w.-]+/[\w.-]+)"
+API = rf"/api/(?:models/|(?=datasets/)){NAME}"
 ROUTES = (
     ("GET", r"/api/whoami-v2", Handler.whoami),
     ("POST", r"/api/repos/create", Handler.create),
     ("POST", r"/api/validate-yaml", Handler.validate),
-    ("POST", rf"/api/models/{NAME}/preupload/(.+)", Handler.preupload),
+    ("POST", rf"{API}/preupload/(.+)", Handler.preupload),
     ("POST", rf"/{NAME}\.git/info/lfs/objects/batch", Handler.batch),
     ("PUT", r"/store/([0-9a-f]{64})", Handler.put),
     ("GET HEAD", r"/store/([0-9a-f]{64})", Handler.fetch),
     ("POST", rf"/verify/{NAME}", Handler.verify),
-    ("POST", rf"/api/models/{NAME}/commit/(.+)", Handler.commit),
-    ("POST", rf"/api/models/{NAME}/branch/(.+)", Handler.branch),
-    ("POST", rf"/api/models/{NAME}/tag/(.+)", Handler.tag),
-    ("GET", rf"/api/models/{NAME}", Handler.info),
-    ("GET", rf"/api/models/{NAME}/revision/(.+)", Handler.info),
-    ("GET", rf"/api/models/{NAME}/tree/(.+)", Handler.tree),
+    ("POST", rf"{API}/commit/(.+)", Handler.commit),
+    ("POST", rf"{API}/branch/(.+)", Handler.branch),
+    ("POST", rf"{API}/tag/(.+)", Handler.tag),
+    ("GET", rf"{API}", Handler.info),
+    ("GET", rf"{API}/revision/(.+)", Handler.info),
+    ("GET", rf"{API}/tree/(.+)", Handler.tree),
     ("GET HEAD", rf"/{NAME}/resolve/([^/]+|refs/pr/\d+)/(.+)", Handler.resolve),
 )
 
