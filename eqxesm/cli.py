@@ -406,7 +406,7 @@ def _info(options: argparse.Namespace) -> None:
     from eqxesm.solubility import SolubilityModel, locate
 
     folder = locate(options.model, options.revision)
-    model = SolubilityModel.from_pretrained(options.model, revision=options.revision)
+    model = SolubilityModel.from_pretrained(folder)
     facts = model.record.facts if model.record else {}
     pairs = {"model": options.model, **describe_model(model)}
     pairs["record"] = facts.get("summary", "how it was trained is not recorded")
