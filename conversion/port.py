@@ -17,6 +17,7 @@ from conversion.layouts import Layout, check, check_size, infer_config, recognis
 from conversion.names import TABLE, Row
 from conversion.sources import RELEASES, Source, open_source
 from eqxesm.checkpoint.card import render_card
+from eqxesm.checkpoint.folder import with_words_of
 from eqxesm.checkpoint.format import named_leaves, write
 from eqxesm.checkpoint.publish import check_repository, push
 from eqxesm.checkpoint.schema import CARD, Provenance
@@ -88,7 +89,8 @@ def port(
     provenance = Provenance(source.name, source.revision, source.hashes(), source.license)
     sections = describe_encoder(config, provenance)
     specs = {name: Spec(shape, dtype) for name, shape in wanted.items()}
-    write(folder, specs, parts, sections, {CARD: render_card(sections).encode("utf-8")})
+    card = with_words_of(Path(folder), render_card(sections))
+    write(folder, specs, parts, sections, {CARD: card.encode("utf-8")})
     parameters = sum(int(np.prod(shape)) for shape in wanted.values())
     return Port(source, layout, config, provenance, len(specs), parameters)
 

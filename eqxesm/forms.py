@@ -175,6 +175,8 @@ def find_base(
     if form not in FORMS:
         raise InputError(f"form {form!r} is not one of {', '.join(FORMS)}")
     known = getattr(encoder, "base", None)
+    if form == "full" and named is not None:
+        raise InputError("the form full stands on no other encoder: leave the base out")
     if form == "full":
         return None if known is None else dataclasses.replace(known, sha256=None)
     if form == "head" and adapters(encoder):
@@ -192,7 +194,8 @@ def find_base(
         )
     published = fetch_encoder(repository, revision or None, access)
     sha256 = fingerprint(published)
-    if sha256 != fingerprint(remove_lora(encoder)):
+    same = published.config == encoder.config
+    if not same or sha256 != fingerprint(remove_lora(encoder)):
         raise InputError(
             f"the encoder is not that of {named or repository}: it was trained, cast or is another "
             "one: store the model as full"

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from eqxesm.checkpoint.atomic import whole_folder
+from eqxesm.checkpoint.folder import push_saved
 from eqxesm.checkpoint.hub import FILES, commit_of, download
-from eqxesm.checkpoint.publish import check_repository, push
-from eqxesm.checkpoint.schema import read_config
+from eqxesm.checkpoint.publish import check_repository
+from eqxesm.checkpoint.reading import place, read_text
+from eqxesm.checkpoint.schema import CARD, read_config
 from eqxesm.encoders import ESMC
 from eqxesm.errors import InputError
+from eqxesm.forms import read_stored
 from eqxesm.solubility import SolubilityModel
 
 
@@ -44,12 +47,21 @@ def push_folder(
     if "head" not in read_config(folder):
         if form is not None:
             raise InputError(f"{folder}: holds an encoder, which has no forms: leave out --form")
-        ESMC.from_folder(folder)
-        return push(folder, repository, **options)
+        encoder = ESMC.from_folder(folder)
+        return push_saved(encoder.save_pretrained, repository, _card(folder), **options)
     model = SolubilityModel.from_pretrained(folder)
-    if form is None:
-        return push(folder, repository, **options)
-    return model.push_to_hub(repository, form=form, base=base, **options)
+    form = form or read_stored(folder).form
+    return push_saved(
+        lambda out: model.save_pretrained(out, form=form, base=base),
+        repository,
+        _card(folder),
+        **options,
+    )
+
+
+def _card(folder: Path) -> str | None:
+    path = place(folder, CARD)
+    return read_text(path) if path.is_file() else None
 
 
 def pull(repository: str, revision: str | None, out: str | None) -> dict[str, str]:

@@ -364,6 +364,8 @@ def locate(source: str | os.PathLike, revision: str | None = None, access: Acces
     Raises:
         InputError: there is none.
     """
+    if source == DEFAULT and revision is not None:
+        raise InputError(f"the default model has no revision {revision}: leave it out")
     if source == DEFAULT:
         return Path(str(files("eqxesm") / "default"))
     return fetch(source, revision, access)

@@ -11,6 +11,9 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from heads.base import AbstractHead
 from heads.pooling import attention_pool, masked, max_pool, mean_pool
 
+MOST_LAYERS = 64
+"""Hidden layers of a head; a configuration with thousands would take hours to build."""
+
 
 def check_widths(dropout: float, **widths: int | tuple[int, ...]) -> None:
     """Refuse a head that cannot be built.
@@ -20,9 +23,11 @@ def check_widths(dropout: float, **widths: int | tuple[int, ...]) -> None:
         widths: sizes by name.
 
     Raises:
-        ValueError: a size is below 1, or the dropout outside 0 to 1.
+        ValueError: a size is below 1, the dropout outside 0 to 1, or there are too many layers.
     """
     for name, value in widths.items():
+        if isinstance(value, tuple) and len(value) > MOST_LAYERS:
+            raise ValueError(f"{name} are {len(value)} layers: at most {MOST_LAYERS}")
         if any(width < 1 for width in (value if isinstance(value, tuple) else (value,))):
             raise ValueError(f"{name} is {value}: sizes must be at least 1")
     if not 0 <= dropout < 1:

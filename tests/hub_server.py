@@ -83,6 +83,8 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     cut_at: int | None = None
     """Bytes of the answer after which the connection is cut."""
+    stall: float = 0.0
+    """Seconds before anything is answered."""
     cut_in: int | None = None
     """Bytes of the request after which it is cut."""
 
@@ -185,6 +187,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.hub.lock:
             self.hub.requests.append((self.command, path))
             self.fault = self.hub.fault(self.command, path)
+        if self.fault is not None and self.fault.stall:
+            threading.Event().wait(self.fault.stall)
         if self.fault is not None and self.fault.cut_in is not None:
             self.rfile.read(min(self.fault.cut_in, int(self.headers.get("Content-Length") or 0)))
             self.close_connection = True
@@ -355,7 +359,14 @@ class Handler(BaseHTTPRequestHandler):
         number = repository.find(revision or "main")
         if number is None:
             return self.refuse(404, "RevisionNotFound", "Invalid rev id")
-        siblings = [{"rfilename": path} for path in sorted(repository.commits[number])]
+        siblings: list[dict] = []
+        for path, file in sorted(repository.commits[number].items()):
+            siblings.append({"rfilename": path})
+            if "blobs" in self.query:
+                siblings[-1] |= {"blobId": file.oid, "size": len(file.content)}
+                if file.large:
+                    lfs = {"sha256": file.sha256, "size": len(file.content), "pointerSize": 134}
+                    siblings[-1]["lfs"] = lfs
         return self.answer(
             {"id": name, "modelId": name, "sha": number, "private": repository.private,
              "siblings": siblings, "tags": [], "downloads": 0, "likes": 0}

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from eqxesm import ESMC, ESMCConfig, InputError, OneHot, SolubilityModel
-from eqxesm.checkpoint.card import METRICS_THERE, render_card
-from eqxesm.checkpoint.card_edits import free_text, merge_cards
+from eqxesm.checkpoint.card import HERE, METRICS_THERE, render_card
+from eqxesm.checkpoint.card_edits import merge_cards, parse, rename
 from eqxesm.checkpoint.record import Record, read_record
 from eqxesm.data.records import read_records
 from eqxesm.evaluation import evaluate
@@ -35,7 +35,8 @@ def front(card: str) -> dict:
 
 def test_the_default_card_is_rendered_from_its_record():
     folder, sections, record = read_default()
-    assert (folder / "README.md").read_text() == render_card(sections, record)
+    card = rename(render_card(sections, record), HERE, "default")
+    assert (folder / "README.md").read_text() == card
     for name in ("README.md", "metrics.json", "calibration.png"):
         assert (CARDS / "default" / name).read_bytes() == (folder / name).read_bytes()
 
@@ -206,59 +207,129 @@ def body(card: str) -> str:
 NEW = "---\nlicense: mit\n---\n\n" + sections(("a", "A2"), ("b", "B2"), ("c", "C2"))
 
 
+def words(card: str) -> list[str]:
+    pieces = parse(card.split("---\n", 2)[2] if card.startswith("---") else card)
+    return [piece.text.strip("\n") for piece in pieces if not piece.section and piece.text.strip()]
+
+
+def check_renewed(merged: str) -> None:
+    names = [piece.section for piece in parse(body(merged)) if piece.section]
+    assert names == ["a", "b", "c"]
+    for name in "abc":
+        assert f"<!-- eqxesm:{name} -->\n{name.upper()}2\n<!-- /eqxesm:{name} -->" in merged
+    assert merge_cards(NEW, merged) == merged
+
+
 def test_words_stay_where_they_are():
     old = "before\n\n" + sections(("a", "A1"), ("b", "B1")) + "\nbehind\n"
-    assert free_text(old) == ["before", "behind"]
-    merged = body(merge_cards(NEW, old))
+    merged = merge_cards(NEW, old)
     parts = [merged.index(part) for part in ("before", "A2", "B2", "C2", "behind")]
     assert parts == sorted(parts)
-    assert merge_cards(NEW, merge_cards(NEW, old)) == merge_cards(NEW, old)
-    assert "A1" not in merged
-    assert "B1" not in merged
+    check_renewed(merged)
+
+
+FENCED = "```python\ndef f(x):\n\n    return x\n```"
+QUOTED = f"````\n{sections(('a', 'quoted'))}````"
 
 
 @pytest.mark.parametrize(
-    "old",
+    ("old", "kept"),
     [
-        "",
-        "---\nlicense: mit\n---\n",
-        "# A page of my own\n\nwith words",
-        "---\n: not: yaml [\n---\n\nwords",
-        "---\n- a\n- list\n---\nwords",
-        "words\r\n\r\nof Windows\r\n",
-        "<!-- eqxesm:a -->\nan end that is missing",
-        "<!-- /eqxesm:a -->\na start that is missing",
-        sections(("a", "A1"), ("a", "twice")) + "words",
-        sections(("gone", "of an earlier version")) + "words",
-        "a fence\n```\n<!-- eqxesm:b -->\n```\n",
+        ("", []),
+        ("---\nlicense: mit\n---\n", []),
+        ("# A page of my own\n\nwith words", ["# A page of my own\n\nwith words"]),
+        ("---\nOur words between rules\n---\nmore", ["---\nOur words between rules\n---\nmore"]),
+        ("words\r\n\r\nof Windows\r\n", ["words\n\nof Windows"]),
+        (sections(("a", "A1"), ("a", "twice")) + "words", ["words"]),
+        (sections(("gone", "of an earlier version")) + "words", ["words"]),
+        ("  <!--  eqxesm:a  -->  \nA1\n<!-- /eqxesm:a -->\t\nwords", ["words"]),
+        (f"{FENCED}\n" + sections(("a", "A1")), [FENCED]),
+        (f"{QUOTED}\n" + sections(("a", "A1")), [QUOTED]),
+        (
+            "Do not touch `<!-- eqxesm:use -->` please",
+            ["Do not touch `<!-- eqxesm:use -->` please"],
+        ),
+        ("\n\ufeffwords", ["\ufeffwords"]),
     ],
 )
-def test_any_earlier_card_keeps_its_words_and_gets_the_sections(old):
+def test_any_earlier_card_keeps_its_words_and_gets_the_sections(old, kept):
     merged = merge_cards(NEW, old)
-    for name in "abc":
-        assert merged.count(f"{name.upper()}2\n<!-- /eqxesm:{name} -->") == 1
+    assert words(merged) == kept
     assert "of an earlier version" not in merged
-    kept = free_text(merged)
-    assert all(paragraph in merged for paragraph in free_text(old))
-    assert not free_text(old) or kept
     assert front(merged)["license"] == "mit"
-    assert merge_cards(NEW, merged) == merged
+    check_renewed(merged)
+
+
+@pytest.mark.parametrize(
+    ("old", "part"),
+    [
+        ("<!-- eqxesm:a -->\nan end that is missing", "has lost <!-- /eqxesm:a -->"),
+        ("<!-- /eqxesm:a -->\na start that is missing", "has lost <!-- eqxesm:a -->"),
+        ("<!-- eqxesm:a -->\nA1\n" + sections(("b", "B1")), "has lost <!-- /eqxesm:a -->"),
+        ("a fence\n```\n<!-- eqxesm:b -->\n", "opens code with ``` and never closes it"),
+        ("---\ntitle: our assay: second round\n---\nwords", "are no YAML"),
+        ("---\nx: " + "[" * 5000 + "\n---\nwords", "are no YAML"),
+        ("---\nx: &a [1]\ntags: [*a]\n---\nwords", "have aliases: spell them out"),
+        ("---\n{license: mit}\n---\nwords", "in braces: write a field a line"),
+    ],
+)
+def test_a_card_that_cannot_be_told_apart_is_refused(old, part):
+    """Better than a section that is twice there, or words that are lost."""
+    with pytest.raises(InputError) as caught:
+        merge_cards(NEW, old)
+    assert part in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_words_from_both_sides_are_kept():
     here = NEW + "\nfrom here\n"
     there = sections(("a", "A1")) + "\nfrom there\n"
-    assert free_text(merge_cards(here, there)) == ["from there", "from here"]
-    more = NEW.replace("<!-- eqxesm:b", "from there\n\nand here\n\n<!-- eqxesm:b")
+    assert words(merge_cards(here, there)) == ["from there\n\nfrom here"]
+    more = NEW.replace("<!-- eqxesm:b", "from there\n\nand here\n\n<!-- eqxesm:b", 1)
     assert body(merge_cards(more, there)) == body(more)
+    code = merge_cards(NEW + f"\n{FENCED}\n", there)
+    assert FENCED in code
+
+
+def test_a_name_is_put_in_where_the_machine_wrote_it():
+    card = NEW.replace("A2", HERE) + f"\nAsk before you edit {HERE}.\n"
+    named = rename(card, HERE, "me/x")
+    assert "<!-- eqxesm:a -->\nme/x\n" in named
+    assert f"Ask before you edit {HERE}." in named
 
 
 def test_fields_of_both_sides():
-    old = "---\nlicense: apache-2.0\nlanguage: en\ntags:\n- mine\n- jax\n---\n\nwords\n"
+    old = (
+        "---\nlicense: apache-2.0\nlanguage: no # Norwegian\ndate: 2024-13-45\nversion: 1.10\n"
+        "time: 12:30:00\nwidget:\n- text: MKV\ntags:\n- mine\n- jax\n---\n\nwords\n"
+    )
     new = "---\nlicense: mit\ntags:\n- jax\n- protein\n---\n\n" + sections(("a", "A"))
-    assert front(merge_cards(new, old)) == {
-        "license": "mit", "tags": ["jax", "protein", "mine"], "language": "en"
-    }  # fmt: skip
+    merged = merge_cards(new, old)
+    for own in ("language: no # Norwegian\n", "date: 2024-13-45\n", "version: 1.10\n",
+                "time: 12:30:00\n", "widget:\n- text: MKV\n"):  # fmt: skip
+        assert own in merged
+    assert "license: mit\ntags:\n- jax\n- protein\n- mine\n" in merged
+    assert "apache" not in merged
+    assert merge_cards(new, merged) == merged
+
+
+@pytest.mark.parametrize("ahead", ["", "\ufeff", "\n\n"])
+def test_figures_of_another_model_do_not_stay(ahead):
+    """Neither in the sections nor in the metadata, where the Hub reads them."""
+    _, sections, record = read_default()
+    old = render_card({**sections, "form": "adapter", "base": BASE}, record)
+    assert {"model-index", "metrics", "datasets", "base_model"} <= set(front(old))
+    old = ahead + old.replace("tags:\n", "tags:\n- mine\n", 1).replace("license: a", "license: b")
+    bare = {**sections, "provenance": None}
+    merged = merge_cards(render_card(bare), old)
+    fields = front(merged)
+    assert set(fields) == {"library_name", "pipeline_tag", "tags", "license"}
+    assert fields["tags"] == ["biology", "protein", "jax", "equinox", "solubility", "mine"]
+    assert fields["license"] == "bpache-2.0", "a person changed it"
+    assert "0.599" not in merged
+    assert merged.count("## How well it does") == 1
+    unchanged = merge_cards(render_card(bare), render_card(sections, record))
+    assert set(front(unchanged)) == {"library_name", "pipeline_tag", "tags"}
 
 
 def test_a_record_shows_little_of_itself():

@@ -913,3 +913,57 @@ def test_a_folder_has_no_revision(tmp_path):
     ESMC(ESMCConfig(1, 64, 1, 64), key=jax.random.key(0)).save_pretrained(tmp_path / "mine")
     with pytest.raises(InputError, match="is a folder, which has no revision abc"):
         ESMC.from_pretrained(tmp_path / "mine", revision="abc")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "metrics.json"])
+def test_what_is_no_file_does_not_hang(name, fuzzed):
+    """A pipe would be waited at for ever."""
+    (fuzzed / "model" / name).unlink(missing_ok=True)
+    os.mkfifo(fuzzed / "model" / name)
+    if name != "metrics.json":
+        assert isinstance(outcome(fuzzed / "model"), InputError)
+    with pytest.raises(InputError) if name == "config.json" else contextlib.nullcontext():
+        made("model").save_pretrained(fuzzed / "model")
+
+
+def change_config(folder: Path, text: str) -> str:
+    (folder / CONFIG).write_text(text)
+    result = outcome(folder)
+    assert isinstance(result, InputError)
+    return str(result)
+
+
+def test_sizes_are_checked_before_anything_is_built(fuzzed):
+    config = json.loads((fuzzed / "model" / CONFIG).read_text())
+    head = {"type": "mean_pool_mlp", "d_model": 64, "hidden": [1] * 20_000, "dropout": 0.0}
+    said = change_config(fuzzed / "model", json.dumps({**config, "head": head}))
+    assert "20000 layers: at most 64" in said
+    said = change_config(fuzzed / "model", json.dumps({**config, "form": "x" * 10**6}))
+    assert len(said) < 3000
+    said = change_config(fuzzed / "model", " " * 2**25)
+    assert "refused unread" in said
+
+
+def test_a_key_that_stands_twice(fuzzed):
+    text = (fuzzed / "model" / CONFIG).read_text()
+    said = change_config(fuzzed / "model", text.replace("{", '{"schema_version": 99, ', 1))
+    assert "a key stands twice" in said
+
+
+def test_text_that_cannot_be_written_again(fuzzed):
+    config = json.loads((fuzzed / "model" / CONFIG).read_text())
+    config["provenance"] = {"source": "\ud800"}
+    assert "not readable as JSON" in change_config(fuzzed / "model", json.dumps(config))
+
+
+def test_a_later_schema_names_the_version_that_reads_it(fuzzed):
+    config = json.loads((fuzzed / "model" / CONFIG).read_text())
+    config |= {"schema_version": 2, "library_version": "9.7.0"}
+    said = change_config(fuzzed / "model", json.dumps(config))
+    assert "it was written by eqxesm '9.7.0', use that or a later one" in said
+
+
+def test_nothing_odd_reaches_the_terminal():
+    error = InputError("a\x1b[31mname\nof\u202ea file")
+    assert str(error).isprintable()
+    assert len(str(InputError("x" * 10**6))) < 2100

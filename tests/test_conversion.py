@@ -431,6 +431,15 @@ def test_a_port_is_published_without_its_proof(states, hub, tmp_path, capsys, mo
     )
 
 
+def test_a_second_port_keeps_a_person_s_words(states, tmp_path):
+    source = open_source(SIZE, str(write(states["split"], tmp_path / "x.safetensors")))
+    port(None, source, tmp_path / "ours")
+    with open(tmp_path / "ours" / "README.md", "a", encoding="utf-8") as file:
+        file.write("\nour words\n")
+    port(None, source, tmp_path / "ours")
+    assert "our words" in (tmp_path / "ours" / "README.md").read_text()
+
+
 def test_a_port_that_is_wrong_is_not_published(states, hub, tmp_path, capsys, monkeypatch):
     """Whether its folder holds other weights, or the original computes something else."""
     monkeypatch.setitem(PRESETS, SIZE, infer_tiny())

@@ -30,7 +30,9 @@ def test_the_table_holds_every_figure():
 
 
 @pytest.mark.slow
-def test_the_frequency_recipe_gives_its_row_again(shared, tmp_path):
+def test_the_frequency_recipe_gives_its_row_again(shared, tmp_path, monkeypatch):
+    # Values are compared, no intervals.
+    monkeypatch.setattr("eqxesm.evaluation.assessment.RESAMPLES", 2)
     recipe = read_recipe(RECIPES / "frequency.toml", [f"data.root={shared}"])
     found = train(recipe, tmp_path / "run")
     for test, parts in COMMITTED.items():

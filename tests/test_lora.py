@@ -9,7 +9,14 @@ import torch
 
 from eqxesm import ESMC, ESMCConfig, OneHot, Tokenizer
 from eqxesm.encoders import cast
-from eqxesm.encoders.lora import TARGETS, LoRAConfig, add_lora, merge_lora
+from eqxesm.encoders.lora import (
+    TARGETS,
+    LoRAConfig,
+    add_lora,
+    describe_lora,
+    merge_lora,
+    remove_lora,
+)
 
 ENCODER = ESMC(ESMCConfig(2, 32, 2, 48), key=jax.random.key(0))
 TOKENS = Tokenizer().encode("MSKGEELFTGVVPILVELDGDVNG")
@@ -110,3 +117,19 @@ def test_what_cannot_be(bad, message):
 def test_an_encoder_without_blocks():
     with pytest.raises(ValueError, match="OneHot has no blocks"):
         add_lora(OneHot(), ALL, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_scale_that_is_none(alpha):
+    with pytest.raises(ValueError, match="must be positive and finite"):
+        LoRAConfig(2, alpha)
+
+
+def test_what_adapters_are_is_told():
+    config = LoRAConfig(3, 10.0, ("key", "up"))
+    adapted = add_lora(ENCODER, config, key=jax.random.key(1))
+    assert describe_lora(adapted) == config
+    assert describe_lora(ENCODER) is None
+    removed = remove_lora(adapted)
+    for ours, theirs in zip(jax.tree.leaves(removed), jax.tree.leaves(ENCODER), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

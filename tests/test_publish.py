@@ -59,7 +59,7 @@ TRAINED: dict[tuple, SolubilityModel] = {}
 def train(encoder: ESMC, strategy: str) -> SolubilityModel:
     """A model that was trained, for a moment, on proteins drawn at random."""
     # The same repository on every test's Hub has the same commits.
-    key = (encoder.base, strategy)
+    key = (encoder.base, encoder.config, strategy)
     if key not in TRAINED:
         TRAINED[key] = train_anew(encoder, strategy)
     return TRAINED[key]
@@ -224,8 +224,11 @@ def test_a_record_is_about_one_model_only(change, tmp_path, caplog):
 def test_a_copy_is_the_same(tmp_path):
     SolubilityModel.from_pretrained("default").save_pretrained(tmp_path / "copy")
     packaged = Path(__file__).parents[1] / "eqxesm" / "default"
-    for file in packaged.iterdir():
-        assert (tmp_path / "copy" / file.name).read_bytes() == file.read_bytes()
+    assert {file.name for file in (tmp_path / "copy").iterdir()} == {
+        file.name for file in packaged.iterdir()
+    }
+    for name in ("config.json", "metrics.json", "model.safetensors", "calibration.png"):
+        assert (tmp_path / "copy" / name).read_bytes() == (packaged / name).read_bytes()
 
 
 def test_forms_that_do_not_go(base, hub, tmp_path):
@@ -302,7 +305,130 @@ def test_adapters_that_were_loaded_are_trained_on(base, tmp_path):
     assert jax.tree.structure(again.encoder.blocks) == jax.tree.structure(encoder.blocks)
 
 
+def test_adapters_of_two_kinds(base, tmp_path):
+    encoder = add_lora(base, LoRAConfig(2, 2.0, ("query",)), key=jax.random.key(0))
+    encoder = add_lora(encoder, LoRAConfig(2, 64.0, ("value",)), key=jax.random.key(0))
+    model = SolubilityModel(encoder, train(base, "frozen").head)
+    with pytest.raises(InputError, match="differ in rank or alpha"):
+        model.save_pretrained(tmp_path / "model")
+
+
+@pytest.mark.usefixtures("base")
+def test_an_encoder_of_another_architecture_and_the_same_shapes(tmp_path):
+    other = ESMC(dataclasses.replace(CONFIG, heads=1), key=jax.random.key(0))
+    model = train(other, "frozen")
+    with pytest.raises(InputError, match=f"not that of {BASE}"):
+        model.save_pretrained(tmp_path / "model", form="head", base=BASE)
+
+
+# What is pushed by folder
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    SolubilityModel.from_pretrained("default").save_pretrained(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.mark.parametrize("name", ["README.md", "calibration.png", "config.json"])
+def test_what_a_link_leads_to_is_not_published(name, hub, copy, tmp_path, capsys):
+    secret = tmp_path / "secret"
+    secret.write_bytes((copy / name).read_bytes())
+    (copy / name).unlink()
+    (copy / name).symlink_to(secret)
+    assert main(["push", str(copy), NAME]) == 2
+    assert "is a link that leads out of its folder" in capsys.readouterr().err
+    assert hub.repositories == {}
+
+
+def test_a_folder_that_was_changed_by_hand_is_published_without_its_figures(hub, copy, capsys):
+    config = json.loads((copy / "config.json").read_text())
+    config["calibration"]["temperature"] = 5.0
+    (copy / "config.json").write_text(json.dumps(config))
+    assert main(["push", str(copy), NAME]) == 0
+    assert "another one than its record is about" in capsys.readouterr().err
+    tree = hub.repositories[NAME].tree()
+    assert "metrics.json" not in tree
+    card = tree["README.md"].content.decode()
+    assert "Temperature 5.000" in card
+    assert "model-index" not in card
+    assert "0.599" not in card
+
+
+def test_words_of_the_folder_go_up_in_any_form(base, hub, tmp_path):
+    model = train(base, "frozen")
+    model.save_pretrained(tmp_path / "run")
+    with open(tmp_path / "run" / "README.md", "a", encoding="utf-8") as file:
+        file.write("\nTübingen, our lab\n")
+    for form in ("full", "head"):
+        name = f"me/{form}"
+        assert main(["push", str(tmp_path / "run"), name, "--form", form]) == 0
+        card = hub.repositories[name].tree()["README.md"].content.decode()
+        assert "Tübingen, our lab" in card
+        assert f'from_pretrained("{name}")' in card
+    assert main(["pull", "me/head", "--out", str(tmp_path / "pulled")]) == 0
+    assert main(["push", str(tmp_path / "pulled"), "me/third"]) == 0
+    card = hub.repositories["me/third"].tree()["README.md"].content.decode()
+    assert 'from_pretrained("me/third")' in card
+    assert "me/head" not in card
+    assert "Tübingen, our lab" in card
+
+
+def test_a_card_that_is_no_text_is_told(hub, copy, capsys):
+    ENCODER.push_to_hub(NAME)
+    hub.repositories[NAME].add({"README.md": "Tübingen".encode("latin-1")})
+    assert "is not in UTF-8" in refused(NAME)
+    (copy / "README.md").write_bytes("Tübingen".encode("latin-1"))
+    assert main(["push", str(copy), "me/other"]) == 2
+    assert "is not in UTF-8: save it so" in capsys.readouterr().err
+
+
 # Failures of a push
+
+
+def test_an_answer_that_is_lost(hub, monkeypatch):
+    """The commit was made: it is found, and made no second time."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    hub.fail("POST", "/commit/", cut_at=0)
+    address = ENCODER.push_to_hub(NAME)
+    repository = hub.repositories[NAME]
+    assert address.endswith(f"/{NAME}/commit/{repository.names['main']}")
+    assert len(repository.history) == 2
+    hub.fail("POST", "/commit/", cut_at=0)
+    assert "me/encoder" not in refused(NAME, create_pr=True)
+    assert [name for name in repository.names if name.startswith("refs/pr")] == ["refs/pr/1"]
+
+
+@pytest.mark.parametrize("status", [400, 413, 451])
+def test_a_refusal_is_no_silence(status, hub):
+    hub.fail("POST", "/commit/", status=status)
+    assert f"the Hub refuses (HTTP {status}" in refused(NAME)
+    ENCODER.push_to_hub(NAME)
+    assert ESMC.from_pretrained(NAME).config == ENCODER.config
+    hub.fail("GET", "/api/models/", status=status)
+    with pytest.raises(InputError, match=f"the Hub refuses \\(HTTP {status}"):
+        ESMC.from_pretrained(NAME)
+
+
+def test_a_public_repository_does_not_become_private_in_silence(hub):
+    ENCODER.push_to_hub(NAME)
+    assert "is public already" in refused(NAME, private=True)
+    assert len(hub.repositories[NAME].history) == 2
+
+
+def test_a_token_that_is_none():
+    assert "the token is none" in refused(NAME, token="hf_secret\n")
+
+
+def test_a_hub_that_never_answers(hub, monkeypatch):
+    from huggingface_hub.utils import get_session
+
+    if not hasattr(get_session(), "timeout"):
+        pytest.skip("the older client takes no timeout")
+    monkeypatch.setattr("eqxesm.checkpoint.hub_calls.SILENCE", 0.2)
+    monkeypatch.setattr("eqxesm.checkpoint.hub_calls.WAITS", (0.0,))
+    hub.fail("POST", "/api/repos/create", times=9, stall=1.0)
+    assert "the Hub cannot be reached" in refused(NAME)
 
 
 def test_names_that_are_none():

@@ -67,7 +67,8 @@ def test_what_a_run_leaves_behind(done):
     pictures = ("confusion", "roc", "reliability", "by_length")
     assert left - states == {
         "config.toml", "digests.json", "metrics.jsonl",
-        "model/README.md", "model/config.json", "model/metrics.json", "model/model.safetensors",
+        "model/README.md", "model/calibration.png", "model/config.json", "model/metrics.json",
+        "model/model.safetensors",
         "report/hygiene.json", "report/hygiene.md", "report/metrics.json", "report/table.md",
         "report/curves.png", "report/curves.svg",
         *(f"report/test_set/{name}.{kind}" for name in pictures for kind in ("png", "svg")),

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from eqxesm.checkpoint.card_edits import note_fields
 from eqxesm.checkpoint.reading import one_line
 from eqxesm.checkpoint.record import Record
 from eqxesm.checkpoint.schema import REPOSITORY, TRAINED_ON
@@ -57,7 +58,8 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
     try:
         if record is not None:
             facts = {"name": None, "parity": None, **record.facts}
-        metadata = yaml.safe_dump(_metadata(sections, facts), sort_keys=False, allow_unicode=True)
+        fields = _metadata(sections, facts)
+        metadata = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
         body = template.render(
             **sections,
             facts=facts,
@@ -65,9 +67,13 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
             citations=_citations(sections, facts),
             here=HERE,
             parity=_describe_parity,
+            note=note_fields(fields),
             version=version("eqxesm"),
         )
-    except (jinja2.TemplateError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        jinja2.TemplateError, yaml.YAMLError, LookupError, ArithmeticError, TypeError, ValueError,
+        AttributeError, RecursionError,
+    ) as error:  # fmt: skip
         raise InputError(
             f"the record of the model is not one that a card is made from ({one_line(error)}): "
             "leave it out, or write it as eqxesm train does"

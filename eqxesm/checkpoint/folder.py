@@ -9,14 +9,16 @@ from typing import Any
 
 from jaxtyping import PyTree
 
+from eqxesm.checkpoint.atomic import write_text
 from eqxesm.checkpoint.card import render_card
 from eqxesm.checkpoint.card_edits import merge_cards
 from eqxesm.checkpoint.format import save
 from eqxesm.checkpoint.publish import push
-from eqxesm.checkpoint.reading import read_bytes
+from eqxesm.checkpoint.reading import place, read_text
 from eqxesm.checkpoint.record import SUBJECT, Record, identify, make_record
 from eqxesm.checkpoint.schema import CARD
 from eqxesm.checkpoint.tensors import SHARD_BYTES
+from eqxesm.errors import InputError
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ def save_folder(
     Raises:
         InputError: the folder holds something other than a checkpoint, or cannot be written.
     """
+    if pictures and facts is None:
+        raise InputError("pictures go with a record: give both")
     record = None
     if facts is not None:
         record = make_record(identify(tree, sections), facts, pictures or {})
@@ -58,20 +62,42 @@ def save_folder(
             _log.warning(
                 "the model is another one than its record is about, so its card tells of no figures"
             )
-    card = render_card(sections, record)
-    earlier = Path(folder) / CARD
-    if os.path.isfile(earlier):
-        card = merge_cards(card, read_bytes(earlier).decode("utf-8", "replace"))
+    card = with_words_of(Path(folder), render_card(sections, record))
     files = {CARD: card.encode("utf-8"), **(record.files() if record else {})}
     save(folder, tree, sections, files, shard_bytes, is_stored)
 
 
-def push_saved(write: Callable[[Path], None], repository: str, **options: Any) -> str:
+def with_words_of(folder: Path, card: str) -> str:
+    """Keep what a person wrote into the card of a folder.
+
+    Args:
+        folder: a checkpoint, or none yet.
+        card: that comes in the place of its own.
+
+    Returns:
+        The card, with a person's words if there are any.
+
+    Raises:
+        InputError: the card of the folder cannot be read, or has lost a mark.
+    """
+    if not os.path.isfile(folder / CARD):
+        return card
+    path = place(folder, CARD)
+    try:
+        return merge_cards(card, read_text(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def push_saved(
+    write: Callable[[Path], None], repository: str, card: str | None = None, **options: Any
+) -> str:
     """Publish what a function writes.
 
     Args:
         write: writes a checkpoint to the folder that it is given.
         repository: where to, such as `someone/solubility-esmc-300m`.
+        card: an earlier one, whose words are a person's.
         options: of `push`.
 
     Returns:
@@ -80,7 +106,10 @@ def push_saved(write: Callable[[Path], None], repository: str, **options: Any) -
     Raises:
         InputError: what `write` and `push` refuse.
     """
-    with tempfile.TemporaryDirectory(prefix="eqxesm-") as place:
-        folder = Path(place) / "checkpoint"
+    with tempfile.TemporaryDirectory(prefix="eqxesm-") as parent:
+        folder = Path(parent) / "checkpoint"
         write(folder)
+        if card is not None:
+            made = read_text(folder / CARD)
+            write_text(folder / CARD, merge_cards(made, card))
         return push(folder, repository, **options)

@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 
 from eqxesm.checkpoint import tensors
 from eqxesm.checkpoint.atomic import whole_folder
+from eqxesm.checkpoint.reading import read_bytes
 from eqxesm.checkpoint.schema import CARD, CONFIG, METRICS, PICTURES, SCHEMA_VERSION
 from eqxesm.errors import InputError
 
@@ -133,7 +134,7 @@ def _refuse_strangers(folder: Path, partial: Path) -> None:
         )
     # Other libraries' checkpoints go by the same names of files.
     config = folder / CONFIG
-    if items and not (config.exists() and b'"schema_version"' in config.read_bytes()):
+    if items and not (config.is_file() and b'"schema_version"' in read_bytes(config)):
         raise InputError(
             f"{folder}: holds {items[0].name} but no checkpoint of eqxesm: choose another folder"
         )

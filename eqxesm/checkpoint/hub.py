@@ -1,6 +1,7 @@
 """From the name of a checkpoint to a folder on this machine."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -39,6 +40,11 @@ class Access:
     token: str | bool | None = field(default=None, repr=False)
     cache_dir: str | os.PathLike | None = None
     local_files_only: bool = False
+
+    def __post_init__(self):
+        # What is no header would come back in the error of the HTTP library, token and all.
+        if isinstance(self.token, str) and not re.fullmatch(r"[!-~]+", self.token):
+            raise InputError("the token is none: it has blanks, line breaks or the like in it")
 
     def api(self) -> "HfApi":
         """Make the client."""
@@ -82,7 +88,8 @@ def fetch(
             raise InputError(f"{source}: is a file: name the checkpoint's folder")
     except (OSError, RuntimeError) as error:
         # A name too long, a folder that may not be looked into, '~' of nobody.
-        raise InputError(f"{source}: cannot be looked up ({error}): check the name") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{source}: cannot be looked up ({why}): check the name") from error
     if not REPOSITORY.fullmatch(str(source)):
         raise InputError(
             f"{source}: no such folder, and no name of a Hub repository (owner/name); "
@@ -130,7 +137,7 @@ def download(
         folder = _snapshot(repository, revision, patterns, access, True)
     except Exception as error:
         raise _not_cached(where, access, unreachable) from error
-    if patterns is FILES:
+    if CONFIG in patterns:
         _check_whole(folder, where)
     return folder
 
@@ -150,8 +157,11 @@ def commit_of(folder: Path) -> str | None:
 
 def _is_wanted(name: str, patterns: Sequence[str]) -> bool:
     """Whether a file is asked for, and stays inside of the folder: `*` stands for slashes too."""
-    inside = "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
-    return inside and any(fnmatchcase(name, pattern) for pattern in patterns)
+    return _is_inside(name) and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _is_inside(name: str) -> bool:
+    return "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
 
 
 def _snapshot(
@@ -180,7 +190,7 @@ def _snapshot(
 def _remember(folder: Path, revision: str | None) -> None:
     """Note which commit a branch or tag was, as the client does for what it resolves itself."""
     name = revision or "main"
-    if commit_of(folder) and not COMMIT.fullmatch(name) and ".." not in name.split("/"):
+    if commit_of(folder) and not COMMIT.fullmatch(name) and _is_inside(name):
         note = folder.parent.parent / "refs" / name
         try:
             note.parent.mkdir(parents=True, exist_ok=True)

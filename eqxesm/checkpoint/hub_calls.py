@@ -1,7 +1,8 @@
 """Calls of the Hub's client: tried again where that may help, and refused in words."""
 
 import errno
-import os
+import logging
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,6 @@ WAITS = (1.0, 3.0, 9.0)
 LONGEST_WAIT = 60.0
 """Seconds that are waited at the Hub's request; a longer one is told."""
 
-PATIENCE = 60.0
-"""Seconds after which nothing is tried again: the client itself tries some calls several times."""
-
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -29,12 +27,24 @@ class UnreachableError(InputError):
     """The Hub gave no answer at all: no network, or one that is switched off."""
 
 
-def ask(call: Callable[[], Result], where: str) -> Result:
+SILENCE = 60.0
+"""Seconds without a word after which a connection counts as cut."""
+
+
+def ask(
+    call: Callable[[], Result],
+    where: str,
+    *,
+    again: Callable[[], Result] | None = None,
+    repeat: bool = True,
+) -> Result:
     """Call the Hub's client; again after a rate limit, an error of the server or a cut connection.
 
     Args:
-        call: makes the call; has to bear being made twice.
+        call: makes the call.
         where: the repository, as an error names it.
+        again: makes it once more, where that takes another call.
+        repeat: whether it may be made again.
 
     Returns:
         What the call gives.
@@ -43,28 +53,29 @@ def ask(call: Callable[[], Result], where: str) -> Result:
         UnreachableError: there was no answer.
         InputError: the Hub refused, or failed until the last try.
     """
-    started = time.monotonic()
-    for wait in (*WAITS, None):
+    for tries, wait in enumerate((*WAITS, None), 1):
         try:
-            with _quiet():
+            with _quiet(), _bounded():
                 return call()
         except InputError:
             raise
         except Exception as error:
             # Errors of the HTTP library come through too; which one that is depends on the version.
-            pause = _pause(error, wait)
-            if pause is None or time.monotonic() - started + pause > PATIENCE:
-                raise explain(error, where) from error
+            pause = _pause(error, wait) if repeat else None
+            if pause is None:
+                raise explain(error, where, tries) from error
         time.sleep(pause)
+        call = again or call
     raise AssertionError("the last try returns or raises")
 
 
-def explain(error: Exception, where: str) -> InputError:
+def explain(error: Exception, where: str, tries: int = 1) -> InputError:
     """Say in one line what went wrong between here and the Hub, and what to do.
 
     Args:
         error: what the client raised.
         where: the repository.
+        tries: how often it was asked.
 
     Returns:
         The error to raise.
@@ -98,7 +109,8 @@ def explain(error: Exception, where: str) -> InputError:
         )
     if status in (402, 403):
         return InputError(
-            f"{where}: your login lacks the rights for this: take a token that may write there"
+            f"{where}: your login lacks the rights for this: take a token that may read or write "
+            "there, whichever you want"
         )
     if status == 412:
         return InputError(
@@ -109,9 +121,8 @@ def explain(error: Exception, where: str) -> InputError:
         when = f"in {later:.0f} seconds" if later else "later"
         return InputError(f"{where}: the Hub limits how much one may ask of it: try again {when}")
     if status is not None and status >= 500:
-        return InputError(
-            f"{where}: the Hub fails (HTTP {status}), and did so when it was asked again: try later"
-        )
+        asked = f", and did so each of {tries} times" if tries > 1 else ""
+        return InputError(f"{where}: the Hub fails (HTTP {status}){asked}: try later")
     numbers = {getattr(cause, "errno", None) for cause in causes}
     if numbers & set(_NO_ROOM):
         return InputError(
@@ -123,16 +134,16 @@ def explain(error: Exception, where: str) -> InputError:
         )
     if is_a(errors.EntryNotFoundError) and status == 404:
         return InputError(f"{where}: the repository has no such file: check the revision")
+    if status is not None:
+        said = one_line(causes[0])[:200]
+        return InputError(f"{where}: the Hub refuses (HTTP {status}: {said}): do as it says")
     if is_a(ConnectionError, errors.OfflineModeIsEnabled) or _is_network(causes):
         return UnreachableError(
             f"{where}: the Hub cannot be reached ({type(causes[-1]).__name__}): check the network, "
             "or fetch the repository elsewhere and name its folder"
         )
-    told = one_line(causes[-1])[:120]
-    return InputError(
-        f"{where}: the Hub did not give it ({type(causes[-1]).__name__}: {told}): check the name "
-        "and the network"
-    )
+    told = f"{type(causes[-1]).__name__}: {one_line(causes[-1])[:120]}"
+    return InputError(f"{where}: failed on the way ({told}): check the name and the network")
 
 
 def _causes(error: BaseException | None) -> Iterator[Exception]:
@@ -184,23 +195,44 @@ def _pause(error: Exception, wait: float | None) -> float | None:
 
 
 def _retry_after(headers: dict[str, str]) -> float | None:
-    for name, value in headers.items():
-        if name.lower() == "retry-after" and value.strip().isdigit():
-            return float(value)
-    return None
+    """Read how long the Hub wants to be left alone, in either of the two ways that it says so."""
+    named = {name.lower(): value.strip() for name, value in headers.items()}
+    if re.fullmatch(r"[0-9]{1,6}", named.get("retry-after", "")):
+        return float(named["retry-after"])
+    limit = re.search(r";\s*t=([0-9]{1,6})", named.get("ratelimit", ""))
+    return float(limit[1]) if limit else None
+
+
+@contextmanager
+def _bounded() -> Generator[None, None, None]:
+    """Let the client wait for an answer, but not forever, as it does where nobody says how long."""
+    from huggingface_hub.utils import get_session
+
+    session: Any = get_session()
+    # Until its 1.0 the client's sessions know no such setting.
+    if not hasattr(session, "timeout"):
+        yield
+        return
+    before = session.timeout
+    session.timeout = SILENCE
+    try:
+        yield
+    finally:
+        session.timeout = before
 
 
 @contextmanager
 def _quiet() -> Generator[None, None, None]:
-    """Keep the client from logging what is told here once, at the end."""
-    from huggingface_hub.utils import logging
+    """Keep the client from logging what is told here once, at the end; but not that it waits."""
 
-    if os.environ.get("HF_HUB_VERBOSITY"):
-        yield
-        return
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+    def is_wait(record: logging.LogRecord) -> bool:
+        return "Rate limited" in record.getMessage()
+
+    handlers = logging.getLogger("huggingface_hub").handlers
+    for handler in handlers:
+        handler.addFilter(is_wait)
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        for handler in handlers:
+            handler.removeFilter(is_wait)

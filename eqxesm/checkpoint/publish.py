@@ -1,18 +1,24 @@
 """From a checkpoint folder to a repository of the Hugging Face Hub."""
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eqxesm.checkpoint.card import HERE
-from eqxesm.checkpoint.card_edits import merge_cards
+from eqxesm.checkpoint.card_edits import merge_cards, rename
 from eqxesm.checkpoint.hub import FILES, SMALL, TIMEOUT, Access
 from eqxesm.checkpoint.hub_calls import ask
-from eqxesm.checkpoint.reading import read_bytes
+from eqxesm.checkpoint.reading import place, read_text
 from eqxesm.checkpoint.schema import CARD, COMMIT, CONFIG, REPOSITORY
 from eqxesm.checkpoint.tensors import INDEX, files_of
 from eqxesm.errors import InputError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import ModelInfo
 
 
 def push(
@@ -36,7 +42,7 @@ def push(
         token: of a login that may write there; by default that of the environment (`HF_TOKEN`) or
             of `hf auth login`.
         private: whether a repository that is made is private; by default as its owner has set it,
-            and that is mostly public.
+            and that is mostly public. A public one is refused, should it be there already.
         revision: branch to commit to, made if it is not there; the main branch by default.
         create_pr: propose the commit in a pull request.
         commit_message: its first line.
@@ -48,54 +54,85 @@ def push(
         InputError: the repository's name is not one, there is no checkpoint in the folder, the
             login is missing or lacks the rights, or the Hub cannot be reached or refuses.
     """
-    folder = Path(folder)
     check_repository(repository)
     if revision is not None and COMMIT.fullmatch(revision):
         raise InputError(f"{repository}: {revision} is a commit, and one pushes to a branch")
     where = f"{repository}@{revision}" if revision else repository
-    files = _list(folder)
+    files = _list(Path(folder))
     api = Access(token).api()
     _check_login(api, repository)
     ask(lambda: api.create_repo(repository, private=private, exist_ok=True), where)
     if revision is not None and not revision.startswith("refs/"):
         ask(lambda: api.create_branch(repository, branch=revision, exist_ok=True), where)
-    info = ask(lambda: api.model_info(repository, revision=revision, timeout=TIMEOUT), where)
-    there = {file.rfilename for file in info.siblings or []}
-    card = read_bytes(folder / CARD).decode("utf-8")
-    card = card.replace(HERE, repository)
-    if CARD in there:
-        theirs = ask(lambda: api.hf_hub_download(repository, CARD, revision=info.sha), where)
-        card = merge_cards(card, read_bytes(Path(theirs)).decode("utf-8", "replace"))
+    there = ask(lambda: _look(api, repository, revision), where)
+    if private and not there.private:
+        raise InputError(
+            f"{where}: is public already: make it private on its page, or leave private out"
+        )
+    names = {file.rfilename for file in there.siblings or []}
+    card = rename(read_text(files[CARD]), HERE, repository)
+    if CARD in names:
+        theirs = ask(lambda: api.hf_hub_download(repository, CARD, revision=there.sha), where)
+        try:
+            card = merge_cards(card, read_text(Path(theirs)))
+        except InputError as error:
+            raise InputError(f"{where}: {CARD}: {error}") from error
+    contents: dict[str, Path | bytes] = {**files, CARD: card.encode("utf-8")}
     stale = [
         name
-        for name in sorted(there - set(files))
+        for name in sorted(names - set(files))
         if any(fnmatchcase(name, pattern) for pattern in FILES)
     ]
 
     def commit() -> str:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        # The client changes what it is given, so a second try wants new ones.
-        contents: Mapping[str, Path | bytes] = {**files, CARD: card.encode("utf-8")}
+        # The client changes what it is given, so every try wants new ones.
+        added = [
+            CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
+            for name, content in contents.items()
+        ]
         made = api.create_commit(
             repository,
-            [
-                *(
-                    CommitOperationAdd(
-                        name, content if isinstance(content, bytes) else str(content)
-                    )
-                    for name, content in contents.items()
-                ),
-                *(CommitOperationDelete(name) for name in stale),
-            ],
+            [*added, *(CommitOperationDelete(name) for name in stale)],
             commit_message=commit_message or "A checkpoint of eqxesm",
             revision=revision,
             create_pr=create_pr,
-            parent_commit=None if create_pr else info.sha,
+            parent_commit=None if create_pr else there.sha,
         )
         return str(made.pr_url or made.commit_url)
 
-    return ask(commit, where)
+    def commit_unless_made() -> str:
+        """Look first whether an earlier try went through, and only its answer was lost."""
+        now = _look(api, repository, revision)
+        if now.sha != there.sha and _holds(now, contents, stale):
+            return f"{api.endpoint}/{repository}/commit/{now.sha}"
+        return commit()
+
+    # A pull request is not tried again, since a second one would be made.
+    return ask(commit, where, again=commit_unless_made, repeat=not create_pr)
+
+
+def _look(api: "HfApi", repository: str, revision: str | None) -> "ModelInfo":
+    return api.model_info(repository, revision=revision, timeout=TIMEOUT, files_metadata=True)
+
+
+def _holds(there: "ModelInfo", contents: Mapping[str, Path | bytes], stale: Sequence[str]) -> bool:
+    """Whether a repository has exactly what was to be committed, by the hashes of git and LFS."""
+    found = {file.rfilename: file for file in there.siblings or []}
+    if set(stale) & set(found) or not set(contents) <= set(found):
+        return False
+    for name, content in contents.items():
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        large = found[name].lfs
+        if large is not None:
+            same = large["sha256"] == hashlib.sha256(data).hexdigest()
+        else:
+            header = f"blob {len(data)}\0".encode()
+            same = found[name].blob_id == hashlib.sha1(header + data).hexdigest()
+        if not same:
+            return False
+    return True
 
 
 def check_repository(repository: str) -> None:
@@ -119,14 +156,14 @@ def _list(folder: Path) -> dict[str, Path]:
     if missing := sorted(name for name in {*weights, CARD} if not (folder / name).is_file()):
         raise InputError(f"{folder}: lacks {missing[0]}: write the checkpoint again")
     small = [name for name in (*SMALL, INDEX) if (folder / name).is_file()]
-    return {name: folder / name for name in [*small, *sorted(weights)]}
+    # What a link leads to outside of the folder is nobody's to publish.
+    return {name: place(folder, name) for name in [*small, *sorted(weights)]}
 
 
-def _check_login(api: object, repository: str) -> None:
+def _check_login(api: "HfApi", repository: str) -> None:
     from huggingface_hub import get_token
 
-    token = getattr(api, "token", None)
-    if token is False or (not isinstance(token, str) and get_token() is None):
+    if api.token is False or (not isinstance(api.token, str) and get_token() is None):
         raise InputError(
             f"{repository}: pushing wants a login: 'hf auth login', or HF_TOKEN in the environment"
         )

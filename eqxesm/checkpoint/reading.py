@@ -62,6 +62,25 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check its rights") from error
 
 
+def read_text(path: Path) -> str:
+    """Read a text file of moderate size.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: it is not UTF-8, or `read_bytes` refuses it.
+    """
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not in UTF-8: save it so") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file of moderate size.
 
@@ -73,16 +92,27 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: it is no JSON in UTF-8, nests too deeply, or `read_bytes` refuses it.
+        InputError: it is no JSON in UTF-8, nests too deeply, repeats a key, or `read_bytes` refuses
+            it.
     """
     try:
-        return json.loads(read_bytes(path).decode("utf-8"))
+        value = json.loads(read_bytes(path).decode("utf-8"), object_pairs_hook=_without_repeats)
+        # Half of a surrogate pair is no text that could be written again.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not readable as JSON ({one_line(error)}): fetch or write it again"
         ) from error
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def one_line(error: Exception) -> str:

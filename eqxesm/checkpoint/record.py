@@ -77,19 +77,15 @@ def read_record(folder: Path) -> Record | None:
         InputError: it cannot be read.
     """
     path = place(folder, METRICS)
+    paths = {name: place(folder, name) for name in sorted(PICTURES)}
     try:
         facts = read_json(path)
     except FileNotFoundError:
         return None
     if not isinstance(facts, dict) or not isinstance(facts.get("summary"), str):
         raise InputError(f"{path}: has no summary: fetch or write it again")
-    pictures = []
-    for name in sorted(PICTURES):
-        try:
-            pictures.append((name, read_bytes(place(folder, name))))
-        except FileNotFoundError:
-            continue
-    return Record(read_bytes(path).decode("utf-8"), tuple(pictures))
+    pictures = tuple((name, read_bytes(path)) for name, path in paths.items() if path.is_file())
+    return Record(json.dumps(facts, indent=2) + "\n", pictures)
 
 
 def identify(tree: PyTree, sections: Mapping[str, Any]) -> str:

@@ -113,13 +113,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(config, dict) or "schema_version" not in config:
         raise InputError(f"{path}: has no schema_version, so it is no checkpoint of eqxesm")
-    schema = config.pop("schema_version")
+    schema, written = config.pop("schema_version"), config.pop("library_version", "unknown")
     if type(schema) is not int or schema != SCHEMA_VERSION:
         raise InputError(
             f"{path}: schema_version {schema!r} is not {SCHEMA_VERSION}, the one that eqxesm "
-            f"{version('eqxesm')} reads: use the eqxesm that wrote it or a later one"
+            f"{version('eqxesm')} reads: it was written by eqxesm {written!r}, use that or a later "
+            "one"
         )
-    config.pop("library_version", None)
     return config
 
 

@@ -99,6 +99,8 @@ def open_file(path: Path) -> dict[str, Tensor]:
         InputError: the file is missing, truncated, corrupt or holds a dtype nobody here reads.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise SafetensorError("it is no file")
         with open(path, "rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
         if header_bytes > LARGEST:

@@ -4,6 +4,7 @@ Hu et al. 2021, arXiv:2106.09685. Adapters are put in and taken out by surgery o
 knows of them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from equinox.nn import Linear
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from eqxesm.errors import InputError
 
 Tree = TypeVar("Tree")
 
@@ -51,8 +54,8 @@ class LoRAConfig:
     def __post_init__(self):
         if self.rank < 1:
             raise ValueError(f"rank is {self.rank}: it must be at least 1")
-        if not self.alpha > 0:
-            raise ValueError(f"alpha is {self.alpha}: it must be positive")
+        if not (self.alpha > 0 and math.isfinite(self.alpha)):
+            raise ValueError(f"alpha is {self.alpha}: it must be positive and finite")
         unknown = [target for target in self.targets if target not in TARGETS]
         if unknown or not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(
@@ -173,10 +176,17 @@ def describe_lora(encoder: object) -> LoRAConfig | None:
 
     Returns:
         Where they are and how large, or None if there are none.
+
+    Raises:
+        InputError: they are not all of one rank and alpha.
     """
     found = adapters(encoder)
     if not found:
         return None
+    if len({(each.lora_a.shape[-2], each.alpha) for each in found}) > 1:
+        raise InputError(
+            "the adapters differ in rank or alpha, which no configuration says: merge them"
+        )
     rank = found[0].lora_a.shape[-2]
     targets = tuple(
         name

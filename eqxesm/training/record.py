@@ -27,7 +27,7 @@ NAMES = {
 }
 
 
-def make_record(
+def describe_run(
     recipe: Recipe,
     command: str,
     hygiene: Hygiene,

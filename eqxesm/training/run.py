@@ -47,7 +47,7 @@ from eqxesm.training.folder import (
 from eqxesm.training.loop import fit, score_set
 from eqxesm.training.partition import trainable
 from eqxesm.training.plan import Recipe, build_model, file_name
-from eqxesm.training.record import make_record
+from eqxesm.training.record import describe_run
 from eqxesm.training.store import Epoch, Store
 
 Watch = Callable[[Epoch], None]
@@ -226,7 +226,7 @@ def _finish(
         drawn[name] = (labels, predictions, threshold, assessed[name])
     best = min(epochs, key=lambda epoch: epoch.validation.loss).number
     seconds = sum(epoch.seconds for epoch in epochs)
-    record = make_record(
+    record = describe_run(
         recipe, run.command, splits.report, baselines, assessed, best, seconds, parity
     )
     bins = {name: measured["reliability"]["model"] for name, measured in assessed.items()}

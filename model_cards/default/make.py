@@ -23,6 +23,9 @@ import jax
 import numpy as np
 
 from eqxesm import Calibration, InputError, OneHot, SolubilityModel
+from eqxesm.checkpoint.atomic import write_text
+from eqxesm.checkpoint.card import HERE as HERE_NAMED
+from eqxesm.checkpoint.card_edits import rename
 from eqxesm.checkpoint.schema import CARD, METRICS, Provenance
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.records import read_records
@@ -329,6 +332,8 @@ def main() -> None:
         data["name"]: data["reliability"] for data in sets if data["variant"] == STRIPPED_VARIANT
     }
     model.save_pretrained(folder, record, {CALIBRATION: draw_calibration(bins)})
+    card = (folder / CARD).read_text(encoding="utf-8")
+    write_text(folder / CARD, rename(card, HERE_NAMED, "default"))
     if options.out is None:
         for name in (CARD, METRICS, CALIBRATION):
             shutil.copy(folder / name, HERE / name)
