@@ -237,7 +237,9 @@ def _parser() -> argparse.ArgumentParser:
         "--base", metavar="REPO[@R]", help="the published encoder that head or adapter stand on"
     )
     push.add_argument(
-        "--private", action="store_true", help="make the repository private, if it is made"
+        "--private",
+        action="store_true",
+        help="make it private; a public one is refused",
     )
     push.add_argument("--revision", metavar="BRANCH", help="commit to this branch; made if need be")
     push.add_argument("--create-pr", action="store_true", help="propose it in a pull request")

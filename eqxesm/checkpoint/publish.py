@@ -1,6 +1,7 @@
 """From a checkpoint folder to a repository of the Hugging Face Hub."""
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -72,17 +73,10 @@ def push(
     names = {file.rfilename for file in there.siblings or []}
     card = rename(read_text(files[CARD]), HERE, repository)
     if CARD in names:
-        theirs = ask(lambda: api.hf_hub_download(repository, CARD, revision=there.sha), where)
-        try:
-            card = merge_cards(card, read_text(Path(theirs)))
-        except InputError as error:
-            raise InputError(f"{where}: {CARD}: {error}") from error
+        card = _with_their_words(card, api, repository, there.sha, where)
     contents: dict[str, Path | bytes] = {**files, CARD: card.encode("utf-8")}
-    stale = [
-        name
-        for name in sorted(names - set(files))
-        if any(fnmatchcase(name, pattern) for pattern in FILES)
-    ]
+    ours = (name for name in names if any(fnmatchcase(name, pattern) for pattern in FILES))
+    stale = sorted(set(ours) - set(files))
 
     def commit() -> str:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -113,6 +107,16 @@ def push(
     return ask(commit, where, again=commit_unless_made, repeat=not create_pr)
 
 
+def _with_their_words(
+    card: str, api: "HfApi", repository: str, commit: str | None, where: str
+) -> str:
+    theirs = ask(lambda: api.hf_hub_download(repository, CARD, revision=commit), where)
+    try:
+        return merge_cards(card, read_text(Path(theirs)))
+    except InputError as error:
+        raise InputError(f"{where}: {CARD}: {error}") from error
+
+
 def _look(api: "HfApi", repository: str, revision: str | None) -> "ModelInfo":
     return api.model_info(repository, revision=revision, timeout=TIMEOUT, files_metadata=True)
 
@@ -123,14 +127,15 @@ def _holds(there: "ModelInfo", contents: Mapping[str, Path | bytes], stale: Sequ
     if set(stale) & set(found) or not set(contents) <= set(found):
         return False
     for name, content in contents.items():
-        data = content if isinstance(content, bytes) else content.read_bytes()
         large = found[name].lfs
-        if large is not None:
-            same = large["sha256"] == hashlib.sha256(data).hexdigest()
-        else:
-            header = f"blob {len(data)}\0".encode()
-            same = found[name].blob_id == hashlib.sha1(header + data).hexdigest()
-        if not same:
+        digest = hashlib.sha256() if large is not None else hashlib.sha1()
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if large is None:
+            digest.update(f"blob {size}\0".encode())
+        with io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+        if digest.hexdigest() != (found[name].blob_id if large is None else large["sha256"]):
             return False
     return True
 
