@@ -5,11 +5,16 @@ import os
 # Before JAX is imported: CPU alone, so that a test is the same on every machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from pathlib import Path
 
 import jax
 import pytest
+from tqdm import tqdm
+
+# The thread that watches bars may stumble over one that ends, and pytest counts that.
+tqdm.monitor_interval = 0
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -196,7 +196,7 @@ def test_an_error_of_the_server_is_told(method, path, published, naps):
 
 
 @pytest.mark.usefixtures("published")
-def test_without_a_network(monkeypatch, naps):
+def test_without_a_network(monkeypatch, naps, caplog):
     """What was fetched once is there; what was not is not, and nobody waits."""
     from huggingface_hub import constants
 
@@ -205,7 +205,9 @@ def test_without_a_network(monkeypatch, naps):
         monkeypatch.setattr(constants, name, value)
         # A port that nobody listens at.
         monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        caplog.clear()
         assert fetch(NAME) == fetch(NAME, "main") == fetch(NAME, folder.name) == folder
+        assert caplog.text.count(f"taken from the cache, {folder.name}") == 3
         message = refusal("me/other")
         assert "the Hub cannot be reached" in message
         assert "the cache does not hold all of it either" in message

@@ -1,5 +1,6 @@
 """From the name of a checkpoint to a folder on this machine."""
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 SMALL = (CONFIG, METRICS, CARD, *PICTURES)
 FILES = (*SMALL, WEIGHTS, INDEX, SHARDS)
 """What a checkpoint of ours is made of; everything else in a repository is left where it is."""
+
+_log = logging.getLogger(__name__)
 
 TIMEOUT = 20.0
 """Seconds that the Hub has to say what a repository holds."""
@@ -139,6 +142,8 @@ def download(
         raise _not_cached(where, access, unreachable) from error
     if CONFIG in patterns:
         _check_whole(folder, where)
+    if unreachable is not None:
+        _log.warning("%s: the Hub cannot be reached: taken from the cache, %s", where, folder.name)
     return folder
 
 
