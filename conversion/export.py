@@ -20,7 +20,7 @@ from eqxesm.alphabet import CLS, EOS, MASK, PAD, VOCAB_SIZE
 from eqxesm.checkpoint import tensors
 from eqxesm.checkpoint.atomic import whole_folder
 from eqxesm.checkpoint.format import misfits, named_leaves
-from eqxesm.checkpoint.schema import CONFIG, parse_type, read_config, read_sections
+from eqxesm.checkpoint.schema import CONFIG, check_sections, parse_type, read_config
 from eqxesm.checkpoint.tensors import Spec
 from eqxesm.encoders import ENCODERS, PRESETS, ESMCConfig
 from eqxesm.encoders.esmc import SECTIONS
@@ -145,8 +145,9 @@ def open_encoder(folder: Path) -> tuple[ESMCConfig, Mapping[str, Tensor]]:
     Raises:
         InputError: there is none.
     """
-    model = "head" in read_config(folder)
-    sections = read_sections(folder, forms.SECTIONS if model else SECTIONS)
+    sections = read_config(folder)
+    model = "head" in sections
+    check_sections(folder, sections, forms.SECTIONS if model else SECTIONS)
     config, _ = parse_type(ENCODERS, sections["encoder"], f"{folder / CONFIG}: encoder")
     if not isinstance(config, ESMCConfig):
         raise InputError(f"{folder}: its encoder is no ESM-C, so there is nothing to export")

@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -143,14 +143,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"eqxesm {version('eqxesm')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    predict = commands.add_parser(
+
+    def add(
+        name: str,
+        run: Callable[[argparse.Namespace], None],
+        summary: str,
+        description: str | None = None,
+        epilog: str | None = None,
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(command=run)
+        return command
+
+    predict = add(
         "predict",
-        help="a solubility probability for every protein of a file",
+        _predict,
+        "a solubility probability for every protein of a file",
         description=PREDICT,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    predict.set_defaults(command=_predict)
     predict.add_argument(
         "proteins", metavar="FILE", help="FASTA, CSV or TSV, plain or .gz; - reads FASTA"
     )
@@ -166,13 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--id-column", metavar="NAME", help="of a CSV (default: id, or the number of the row)"
     )
-    train = commands.add_parser(
-        "train",
-        help="train a model by a recipe",
-        description=TRAIN,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    train.set_defaults(command=_train)
+    train = add("train", _train, "train a model by a recipe", description=TRAIN)
     train.add_argument("recipe", metavar="RECIPE.toml", help="what is trained, on what, and how")
     train.add_argument("--out", metavar="RUN", required=True, help="the folder of the run")
     train.add_argument(
@@ -189,25 +200,23 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--mlflow", action="store_true", help="log to an MLflow store in the folder too"
     )
-    evaluate = commands.add_parser(
+    evaluate = add(
         "evaluate",
-        help="how good a model is on labelled proteins, beside two baselines",
+        _evaluate,
+        "how good a model is on labelled proteins, beside two baselines",
         description=EVALUATE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("--model", **MODEL)
     evaluate.add_argument("--revision", **REVISION)
     evaluate.add_argument(
         "--training", metavar="FILE", help="labelled proteins that the model was trained on"
     )
-    explore = commands.add_parser(
+    explore = add(
         "explore",
-        help="what goes with being soluble in labelled proteins",
+        _explore,
+        "what goes with being soluble in labelled proteins",
         description=EXPLORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    explore.set_defaults(command=_explore)
     for command in (evaluate, explore):
         command.add_argument("data", metavar="FILE", help="FASTA, CSV or TSV, plain or .gz")
         command.add_argument("--out", metavar="FOLDER", required=True, help="the report's folder")
@@ -221,13 +230,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--id-column", metavar="NAME", help="of the table (default: id, if any)"
         )
-    push = commands.add_parser(
-        "push",
-        help="publish a model on the Hugging Face Hub",
-        description=PUSH,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    push.set_defaults(command=_push)
+    push = add("push", _push, "publish a model on the Hugging Face Hub", description=PUSH)
     push.add_argument("folder", metavar="MODEL", help="a checkpoint of a model or an encoder")
     push.add_argument("repository", metavar="REPO", help="owner/name; made if it is not there")
     push.add_argument(
@@ -244,18 +247,11 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--revision", metavar="BRANCH", help="commit to this branch; made if need be")
     push.add_argument("--create-pr", action="store_true", help="propose it in a pull request")
     push.add_argument("--message", metavar="TEXT", help="of the commit")
-    pull = commands.add_parser(
-        "pull",
-        help="fetch a model from the Hugging Face Hub",
-        description=PULL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    pull.set_defaults(command=_pull)
+    pull = add("pull", _pull, "fetch a model from the Hugging Face Hub", description=PULL)
     pull.add_argument("repository", metavar="REPO", help="owner/name")
     pull.add_argument("--revision", **REVISION)
     pull.add_argument("--out", metavar="FOLDER", help="put a copy there")
-    info = commands.add_parser("info", help="what a model is: parts, cleaning, calibration, origin")
-    info.set_defaults(command=_info)
+    info = add("info", _info, "what a model is: parts, cleaning, calibration, origin")
     info.add_argument("model", nargs="?", **MODEL)
     info.add_argument("--revision", **REVISION)
     return parser

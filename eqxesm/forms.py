@@ -21,11 +21,12 @@ from eqxesm.checkpoint.schema import (
     CONFIG,
     Base,
     Provenance,
+    check_sections,
+    class_of,
     parse,
     parse_optional,
     parse_type,
     read_config,
-    read_sections,
 )
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.declarations import Calibration, Limits
@@ -79,14 +80,10 @@ class Stored:
             base = self.base and dataclasses.replace(self.base, sha256=None)
             encoder: AbstractEncoder = ESMC(self.encoder, key=key, base=base)
         else:
-            encoder = _class_of(ENCODERS, self.encoder)(self.encoder, key=key)
+            encoder = class_of(ENCODERS, self.encoder)(self.encoder, key=key)
         if self.adapter is not None:
             encoder = add_lora(encoder, self.adapter, key=key)
-        return encoder, _class_of(HEADS, self.head)(self.head, key=key)
-
-
-def _class_of(types: Mapping[str, tuple[type, type]], config: Any) -> type:
-    return next(made for kind, made in types.values() if kind is type(config))
+        return encoder, class_of(HEADS, self.head)(self.head, key=key)
 
 
 def read_stored(folder: Path) -> Stored:
@@ -102,12 +99,13 @@ def read_stored(folder: Path) -> Stored:
         InputError: it is none of a model, or says something that does not go together.
     """
     where = str(folder / CONFIG)
-    if not {"head", "cleaning"} & set(read_config(folder)):
+    sections = read_config(folder)
+    if not {"head", "cleaning"} & set(sections):
         raise InputError(
             f"{folder}: holds an encoder, not a solubility model: load it with "
             "ESMC.from_pretrained and join it with a head"
         )
-    sections = read_sections(folder, SECTIONS)
+    check_sections(folder, sections, SECTIONS)
 
     def options(name: str, cls: type) -> Any:
         return parse(cls, sections[name], f"{where}: {name}")
@@ -178,7 +176,7 @@ def find_base(
     if form == "full" and named is not None:
         raise InputError("the form full stands on no other encoder: leave the base out")
     if form == "full":
-        return None if known is None else dataclasses.replace(known, sha256=None)
+        return known
     if form == "head" and adapters(encoder):
         raise InputError("the encoder has adapters, which the form head leaves out: take adapter")
     if form == "adapter" and not adapters(encoder):

@@ -9,11 +9,9 @@ from eqxesm.checkpoint.atomic import whole_folder
 from eqxesm.checkpoint.folder import push_saved
 from eqxesm.checkpoint.hub import FILES, commit_of, download
 from eqxesm.checkpoint.publish import check_repository
-from eqxesm.checkpoint.reading import place, read_text
-from eqxesm.checkpoint.schema import CARD, read_config
+from eqxesm.checkpoint.schema import read_config
 from eqxesm.encoders import ESMC
 from eqxesm.errors import InputError
-from eqxesm.forms import read_stored
 from eqxesm.solubility import SolubilityModel
 
 
@@ -44,24 +42,17 @@ def push_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: name that of a checkpoint")
-    if "head" not in read_config(folder):
+    config = read_config(folder)
+    if "head" not in config:
         if form is not None:
             raise InputError(f"{folder}: holds an encoder, which has no forms: leave out --form")
         encoder = ESMC.from_folder(folder)
-        return push_saved(encoder.save_pretrained, repository, _card(folder), **options)
+        return push_saved(encoder.save_pretrained, repository, folder, **options)
     model = SolubilityModel.from_pretrained(folder)
-    form = form or read_stored(folder).form
+    form = form or config["form"]
     return push_saved(
-        lambda out: model.save_pretrained(out, form=form, base=base),
-        repository,
-        _card(folder),
-        **options,
+        lambda out: model.save_pretrained(out, form=form, base=base), repository, folder, **options
     )
-
-
-def _card(folder: Path) -> str | None:
-    path = place(folder, CARD)
-    return read_text(path) if path.is_file() else None
 
 
 def pull(repository: str, revision: str | None, out: str | None) -> dict[str, str]:

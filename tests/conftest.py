@@ -30,6 +30,20 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty folder."""
+    from eqxesm import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def _run(*words):
+        status = cli.main([str(word) for word in words])
+        return status, *capsys.readouterr()
+
+    return _run
+
+
 @pytest.fixture(scope="session")
 def hub_server():
     from hub_server import running_hub

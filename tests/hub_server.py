@@ -84,7 +84,7 @@ class Fault:
     cut_at: int | None = None
     """Bytes of the answer after which the connection is cut."""
     stall: float = 0.0
-    """Seconds before anything is answered."""
+    """Seconds without a word before the connection is closed."""
     cut_in: int | None = None
     """Bytes of the request after which it is cut."""
 
@@ -179,6 +179,17 @@ class Handler(BaseHTTPRequestHandler):
             return None
         return found
 
+    def look_up(self, name: str, revision: str) -> tuple[Repository, str] | None:
+        """The repository and the commit, if both are there; else the refusal was sent."""
+        repository = self.repository(name)
+        if repository is None:
+            return None
+        number = repository.find(revision)
+        if number is None:
+            self.refuse(404, "RevisionNotFound", "Invalid rev id")
+            return None
+        return repository, number
+
     def handle_request(self) -> None:
         parts = urlsplit(self.path)
         self.query = parse_qs(parts.query)
@@ -189,6 +200,9 @@ class Handler(BaseHTTPRequestHandler):
             self.fault = self.hub.fault(self.command, path)
         if self.fault is not None and self.fault.stall:
             threading.Event().wait(self.fault.stall)
+            # Whoever asked has gone, and what he asked for must not happen in the next test.
+            self.close_connection = True
+            return
         if self.fault is not None and self.fault.cut_in is not None:
             self.rfile.read(min(self.fault.cut_in, int(self.headers.get("Content-Length") or 0)))
             self.close_connection = True
@@ -293,12 +307,9 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer({})
 
     def commit(self, data: bytes, name: str, revision: str) -> None:
-        if not self.may_write(name):
+        if not self.may_write(name) or (found := self.look_up(name, revision)) is None:
             return None
-        repository = self.hub.repositories[name]
-        number = repository.find(revision)
-        if number is None:
-            return self.refuse(404, "RevisionNotFound", "Invalid rev id")
+        repository, number = found
         lines = [json.loads(line) for line in data.decode().splitlines() if line]
         header = next(line["value"] for line in lines if line["key"] == "header")
         if header.get("parentCommit") not in (None, number):
@@ -343,22 +354,16 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer({})
 
     def tag(self, data: bytes, name: str, revision: str) -> None:
-        if not self.may_write(name):
+        if not self.may_write(name) or (found := self.look_up(name, revision)) is None:
             return None
-        repository = self.hub.repositories[name]
-        number = repository.find(revision)
-        if number is None:
-            return self.refuse(404, "RevisionNotFound", "Invalid rev id")
+        repository, number = found
         repository.names[json.loads(data)["tag"]] = number
         return self.answer({})
 
     def info(self, _: bytes, name: str, revision: str | None = None) -> None:
-        repository = self.repository(name)
-        if repository is None:
+        if (found := self.look_up(name, revision or "main")) is None:
             return None
-        number = repository.find(revision or "main")
-        if number is None:
-            return self.refuse(404, "RevisionNotFound", "Invalid rev id")
+        repository, number = found
         siblings: list[dict] = []
         for path, file in sorted(repository.commits[number].items()):
             siblings.append({"rfilename": path})
@@ -373,12 +378,9 @@ class Handler(BaseHTTPRequestHandler):
         )  # fmt: skip
 
     def tree(self, _: bytes, name: str, revision: str) -> None:
-        repository = self.repository(name)
-        if repository is None:
+        if (found := self.look_up(name, revision)) is None:
             return None
-        number = repository.find(revision)
-        if number is None:
-            return self.refuse(404, "RevisionNotFound", "Invalid rev id")
+        repository, number = found
         rows = []
         for path, file in sorted(repository.commits[number].items()):
             row = {"type": "file", "oid": file.oid, "size": len(file.content), "path": path}
@@ -388,12 +390,9 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(rows)
 
     def resolve(self, _: bytes, name: str, revision: str, path: str) -> None:
-        repository = self.repository(name)
-        if repository is None:
+        if (found := self.look_up(name, revision)) is None:
             return None
-        number = repository.find(revision)
-        if number is None:
-            return self.refuse(404, "RevisionNotFound", "Invalid rev id")
+        repository, number = found
         file = repository.commits[number].get(path)
         if file is None:
             return self.send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": number})

@@ -112,18 +112,6 @@ def regression():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def _run(*words):
-        status = cli.main([str(word) for word in words])
-        return status, *capsys.readouterr()
-
-    return _run
-
-
-@pytest.fixture
 def few(monkeypatch):
     """Resample less often, where the intervals are not looked at."""
     monkeypatch.setattr("eqxesm.evaluation.assessment.RESAMPLES", 3)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from eqxesm import cli
 from eqxesm.evaluation import explore_plots
 from eqxesm.evaluation.explore import explore_file
 
@@ -42,18 +41,6 @@ NAMES, PROTEINS, LABELS = make()
 def table(proteins, labels):
     rows = zip(proteins, labels, strict=True)
     return "sequence,label\n" + "".join(f"{protein},{label}\n" for protein, label in rows)
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def _run(*words):
-        status = cli.main([str(word) for word in words])
-        return status, *capsys.readouterr()
-
-    return _run
 
 
 @pytest.fixture

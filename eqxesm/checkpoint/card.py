@@ -78,7 +78,8 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
             f"the record of the model is not one that a card is made from ({one_line(error)}): "
             "leave it out, or write it as eqxesm train does"
         ) from error
-    return f"---\n{metadata}---\n\n{re.sub(chr(10) + '{3,}', chr(10) * 2, body).strip()}\n"
+    body = re.sub(r"\n{3,}", "\n\n", body).strip()
+    return f"---\n{metadata}---\n\n{body}\n"
 
 
 def _metadata(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -83,21 +83,22 @@ def with_words_of(folder: Path, card: str) -> str:
     if not os.path.isfile(folder / CARD):
         return card
     path = place(folder, CARD)
+    earlier = read_text(path)
     try:
-        return merge_cards(card, read_text(path))
+        return merge_cards(card, earlier)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
 def push_saved(
-    write: Callable[[Path], None], repository: str, card: str | None = None, **options: Any
+    write: Callable[[Path], None], repository: str, words: Path | None = None, **options: Any
 ) -> str:
     """Publish what a function writes.
 
     Args:
         write: writes a checkpoint to the folder that it is given.
         repository: where to, such as `someone/solubility-esmc-300m`.
-        card: an earlier one, whose words are a person's.
+        words: an earlier checkpoint; what a person wrote into its card goes up too.
         options: of `push`.
 
     Returns:
@@ -109,7 +110,6 @@ def push_saved(
     with tempfile.TemporaryDirectory(prefix="eqxesm-") as parent:
         folder = Path(parent) / "checkpoint"
         write(folder)
-        if card is not None:
-            made = read_text(folder / CARD)
-            write_text(folder / CARD, merge_cards(made, card))
+        if words is not None:
+            write_text(folder / CARD, with_words_of(words, read_text(folder / CARD)))
         return push(folder, repository, **options)

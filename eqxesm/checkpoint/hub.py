@@ -123,6 +123,18 @@ def download(
     """
     where = f"{repository}@{revision}" if revision else repository
     api = access.api()
+
+    def snapshot(revision: str | None, names: Sequence[str], local: bool) -> Path:
+        return Path(
+            api.snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=list(names),
+                cache_dir=None if access.cache_dir is None else os.fspath(access.cache_dir),
+                local_files_only=local,
+            )
+        )
+
     unreachable = None
     if not access.local_files_only:
         try:
@@ -131,13 +143,13 @@ def download(
             )
             names = (file.rfilename for file in info.siblings or [])
             wanted = [escape(name) for name in names if _is_wanted(name, patterns)]
-            folder = ask(lambda: _snapshot(repository, info.sha, wanted, access, False), where)
+            folder = ask(lambda: snapshot(info.sha, wanted, False), where)
             _remember(folder, revision)
             return folder
         except UnreachableError as error:
             unreachable = error
     try:
-        folder = _snapshot(repository, revision, patterns, access, True)
+        folder = snapshot(revision, patterns, True)
     except Exception as error:
         raise _not_cached(where, access, unreachable) from error
     if CONFIG in patterns:
@@ -167,29 +179,6 @@ def _is_wanted(name: str, patterns: Sequence[str]) -> bool:
 
 def _is_inside(name: str) -> bool:
     return "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
-
-
-def _snapshot(
-    repository: str,
-    revision: str | None,
-    patterns: Sequence[str],
-    access: Access,
-    local: bool,
-) -> Path:
-    from huggingface_hub import snapshot_download
-
-    return Path(
-        snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=list(patterns),
-            cache_dir=None if access.cache_dir is None else os.fspath(access.cache_dir),
-            token=access.token,
-            local_files_only=local,
-            library_name="eqxesm",
-            library_version=version("eqxesm"),
-        )
-    )
 
 
 def _remember(folder: Path, revision: str | None) -> None:

@@ -4,7 +4,7 @@ import errno
 import logging
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -19,6 +19,16 @@ WAITS = (1.0, 3.0, 9.0)
 LONGEST_WAIT = 60.0
 """Seconds that are waited at the Hub's request; a longer one is told."""
 
+_NO_RIGHTS = (
+    "your login lacks the rights for this: take a token that may read or write there, whichever "
+    "you want"
+)
+_STATUS = {
+    401: "the Hub knows no such login: 'hf auth login', or a valid HF_TOKEN in the environment",
+    402: _NO_RIGHTS,
+    403: _NO_RIGHTS,
+    412: "somebody else has changed it in the meantime: look at it, and push again",
+}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -102,27 +112,8 @@ def explain(error: Exception, where: str, tries: int = 1) -> InputError:
         )
     if is_a(errors.HFValidationError):
         return InputError(f"{where}: the Hub gives no repository such a name: check it")
-    if status == 401:
-        return InputError(
-            f"{where}: the Hub knows no such login: 'hf auth login', or a valid HF_TOKEN in the "
-            "environment"
-        )
-    if status in (402, 403):
-        return InputError(
-            f"{where}: your login lacks the rights for this: take a token that may read or write "
-            "there, whichever you want"
-        )
-    if status == 412:
-        return InputError(
-            f"{where}: somebody else has changed it in the meantime: look at it, and push again"
-        )
-    if status == 429:
-        later = _retry_after(headers)
-        when = f"in {later:.0f} seconds" if later else "later"
-        return InputError(f"{where}: the Hub limits how much one may ask of it: try again {when}")
-    if status is not None and status >= 500:
-        asked = f", and did so each of {tries} times" if tries > 1 else ""
-        return InputError(f"{where}: the Hub fails (HTTP {status}){asked}: try later")
+    if said := _say_status(status, headers, tries):
+        return InputError(f"{where}: {said}")
     numbers = {getattr(cause, "errno", None) for cause in causes}
     if numbers & set(_NO_ROOM):
         return InputError(
@@ -144,6 +135,20 @@ def explain(error: Exception, where: str, tries: int = 1) -> InputError:
         )
     told = f"{type(causes[-1]).__name__}: {one_line(causes[-1])[:120]}"
     return InputError(f"{where}: failed on the way ({told}): check the name and the network")
+
+
+def _say_status(status: int | None, headers: Mapping[str, str], tries: int) -> str | None:
+    """Put a status into words, where it says all that there is to say."""
+    if status is None:
+        return None
+    if status == 429:
+        later = _retry_after(headers)
+        when = f"in {later:.0f} seconds" if later else "later"
+        return f"the Hub limits how much one may ask of it: try again {when}"
+    if status >= 500:
+        asked = f", and did so each of {tries} times" if tries > 1 else ""
+        return f"the Hub fails (HTTP {status}){asked}: try later"
+    return _STATUS.get(status)
 
 
 def _causes(error: BaseException | None) -> Iterator[Exception]:
@@ -194,7 +199,7 @@ def _pause(error: Exception, wait: float | None) -> float | None:
     return wait if status is None and _is_cut(list(_causes(error))) else None
 
 
-def _retry_after(headers: dict[str, str]) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Read how long the Hub wants to be left alone, in either of the two ways that it says so."""
     named = {name.lower(): value.strip() for name, value in headers.items()}
     if re.fullmatch(r"[0-9]{1,6}", named.get("retry-after", "")):

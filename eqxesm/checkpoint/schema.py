@@ -86,9 +86,23 @@ def read_sections(folder: Path, required: Iterable[str]) -> dict[str, Any]:
         InputError: what `read_config` raises, or keys are missing or unknown, all of them named.
     """
     config = read_config(folder)
+    check_sections(folder, config, required)
+    return config
+
+
+def check_sections(folder: Path, config: Mapping[str, Any], required: Iterable[str]) -> None:
+    """Check that what `read_config` gave has exactly the sections a model needs.
+
+    Args:
+        folder: the checkpoint.
+        config: its sections.
+        required: names of the sections.
+
+    Raises:
+        InputError: keys are missing or unknown, all of them named.
+    """
     required = set(required)
     complain(folder / CONFIG, set(config) - required, required - set(config))
-    return config
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -229,6 +243,19 @@ def parse_type(types: Mapping[str, tuple[type, type]], values: Any, where: str) 
     config, cls = types[name]
     rest = {key: value for key, value in values.items() if key != "type"}
     return parse(config, rest, f"{where} ({name})"), cls
+
+
+def class_of(types: Mapping[str, tuple[type, type]], config: Any) -> type:
+    """Say what a configuration builds.
+
+    Args:
+        types: configuration class and class by the name of the type.
+        config: the configuration.
+
+    Returns:
+        The class.
+    """
+    return next(made for kind, made in types.values() if kind is type(config))
 
 
 def describe(types: Mapping[str, tuple[type, type]], config: Any) -> dict[str, Any]:

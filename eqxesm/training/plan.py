@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import tomli_w
 
-from eqxesm.checkpoint.schema import Provenance, describe, parse_type
+from eqxesm.checkpoint.schema import Provenance, class_of, describe, parse_type
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Policy
 from eqxesm.data.sources import Source
@@ -128,8 +128,7 @@ def build_model(recipe: Recipe) -> SolubilityModel:
     if isinstance(recipe.encoder, Pretrained):
         encoder = ESMC.from_pretrained(recipe.encoder.pretrained, revision=recipe.encoder.revision)
     else:
-        make = ENCODERS[describe(ENCODERS, recipe.encoder)["type"]][1]
-        encoder = make(recipe.encoder, key=encoder_key)
+        encoder = class_of(ENCODERS, recipe.encoder)(recipe.encoder, key=encoder_key)
     head, make_head = parse_type(HEADS, {"d_model": encoder.d_model, **recipe.head}, HEAD)
     origin = getattr(encoder, "provenance", None)
     if origin is not None and recipe.license is not None:
