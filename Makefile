@@ -2,15 +2,16 @@ PYTHON ?= python3
 VENV := .venv
 VENV_ESM := .venv-esm
 
-.PHONY: help predict test test-esm check format clean
+.PHONY: help predict test test-slow test-esm check format clean
 
 help:
-	@echo "make predict   install, then predict the solubility of twenty well-known proteins"
-	@echo "make test      install, then run every test (torch original: transformers' EsmcForMaskedLM)"
-	@echo "make test-esm  against the first release, PyPI's esm, and with its older Hub client, in an environment of its own"
-	@echo "make check     format, lint, types and import contracts"
-	@echo "make format    put the format right"
-	@echo "make clean     remove both environments"
+	@echo "make predict    install, then predict the solubility of twenty well-known proteins"
+	@echo "make test       install, then run the fast tests"
+	@echo "make test-slow  run the slow tests: full-size models and long runs"
+	@echo "make test-esm   run the tests against PyPI's esm and its older Hub client, in a second environment"
+	@echo "make check      format, lint, types and import contracts"
+	@echo "make format     correct the format"
+	@echo "make clean      remove both environments"
 
 $(VENV)/installed: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -24,18 +25,21 @@ $(VENV)/installed-dev: pyproject.toml
 
 $(VENV_ESM)/installed: pyproject.toml
 	test -x $(VENV_ESM)/bin/python || $(PYTHON) -m venv $(VENV_ESM)
-	$(VENV_ESM)/bin/python -m pip install --quiet --editable '.[esm]'
+	$(VENV_ESM)/bin/python -m pip install --quiet --editable '.[esm,test]'
 	touch $@
 
 predict: $(VENV)/installed
 	$(VENV)/bin/eqxesm predict examples/proteins.fasta
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest --numprocesses 2
+	$(VENV)/bin/python -m pytest --numprocesses 2 -m "not slow"
+
+test-slow: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest --numprocesses 2 -m slow
 
 test-esm: $(VENV_ESM)/installed
-	$(VENV_ESM)/bin/python -m pytest --numprocesses 2 tests/test_esm_original.py tests/test_parity.py \
-		tests/test_hub.py tests/test_publish.py
+	$(VENV_ESM)/bin/python -m pytest --numprocesses 2 tests/hub \
+		tests/conversion/test_esm_original.py tests/conversion/test_parity.py
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .

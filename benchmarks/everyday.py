@@ -1,4 +1,4 @@
-"""What a user waits for: import, prediction of 1,000 proteins, the port of a 300M checkpoint.
+"""Time and memory of import, of predicting 1,000 proteins, and of the port of a 300M checkpoint.
 
     python benchmarks/everyday.py --out benchmarks/results/everyday.json
 
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion.names import TABLE
-from conversion.port import skeleton
 from eqxesm.alphabet import STANDARD_RESIDUES
-from eqxesm.checkpoint.tensors import Spec, write_folder
+from eqxesm.checkpoint.tensors import TensorSpec, write_tensors
 from eqxesm.encoders import PRESETS
+from eqxesm.encoders.published.layouts import Layout, plan_tensors
+from eqxesm.encoders.published.reader import leaf_shapes
 
 SIZE = "esmc_300m"
 REPEATS = 3
@@ -57,23 +57,19 @@ def write_proteins(path: Path, count: int) -> None:
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(5.55, 0.6, count), 30, 1700).astype(int)
     letters = np.array(list(STANDARD_RESIDUES))
-    path.write_text(
-        "".join(f">p{i}\n{''.join(rng.choice(letters, n))}\n" for i, n in enumerate(lengths))
-    )
+    path.write_text("".join(f">p{i}\n{''.join(rng.choice(letters, n))}\n" for i, n in enumerate(lengths)))
 
 
 def write_checkpoint(folder: Path) -> int:
-    """Write a random checkpoint in the split layout, and give its size."""
-    shapes = skeleton(PRESETS[SIZE])
+    """Write a random checkpoint in the split layout, and return its bytes."""
+    shapes = leaf_shapes(PRESETS[SIZE])
     specs = {}
-    for row in TABLE:
-        stacked = row.ours.startswith("blocks.")
-        shape = shapes[row.ours][1:] if stacked else shapes[row.ours]
-        for layer in range(PRESETS[SIZE].layers if stacked else 1):
-            specs[row.split.name.format(n=layer)] = Spec(shape, np.dtype(np.float32))
+    for name, (part,) in plan_tensors(Layout("split"), PRESETS[SIZE]).items():
+        shape = shapes[part.row.ours]
+        specs[name] = TensorSpec(shape if part.layer is None else shape[1:], np.dtype(np.float32))
     rng = np.random.default_rng(0)
     folder.mkdir()
-    write_folder(folder, specs, lambda name: [rng.standard_normal(specs[name].shape, np.float32)])
+    write_tensors(folder, specs, lambda name: [rng.standard_normal(specs[name].shape, np.float32)])
     return sum(file.stat().st_size for file in folder.iterdir())
 
 

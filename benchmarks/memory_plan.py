@@ -22,8 +22,8 @@ from eqxesm import ESMC, ESMCConfig, SolubilityModel
 from eqxesm.encoders import PRESETS
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import partition_spec
+from eqxesm.training.filters import prepare, trainable
 from eqxesm.training.optimiser import make_optimiser
-from eqxesm.training.partition import prepare, trainable
 from eqxesm.training.step import TrainState, init_state
 from heads import MeanPoolMLP, MeanPoolMLPConfig
 
@@ -33,8 +33,7 @@ DTYPES = ("float32", "bfloat16")
 ROWS, LENGTH = 16, 1024
 """Proteins on every device and their padded length: the default of 16,384 tokens."""
 
-ROOM = 80e9
-"""Bytes of a device."""
+DEVICE_BYTES = 80e9
 
 COLUMNS = ("parameters", "gradients", "optimiser", "copy", "block", "activations", "total")
 
@@ -43,15 +42,9 @@ COLUMNS = ("parameters", "gradients", "optimiser", "copy", "block", "activations
 class Plan:
     """Bytes on one device.
 
-    Attributes:
-        parameters: all of them, with those that are not trained.
-        gradients: of the trained ones.
-        optimiser: both moments of AdamW.
-        average: what `ema` adds; not part of the total.
-        copy: the encoder in the precision of the computation, and its gradient, where that is not
-            float32.
-        block: the one block that is gathered, and its gradient before that is scattered.
-        activations: see `activation_bytes`.
+    `average` is what `ema` adds, and no part of the total. `copy` is the encoder in the precision of the computation,
+    and its gradient, where that is not float32. `block` is the one block that is gathered, and its gradient before
+    that is scattered.
     """
 
     parameters: float
@@ -69,7 +62,7 @@ class Plan:
 
 
 def train_shapes(config: ESMCConfig) -> tuple[TrainState, PyTree]:
-    """Give the shapes of what a step changes, the average among it, and of what it only reads."""
+    """Shapes of what a step changes, the average included, and of what it only reads."""
     recipe = TrainConfig(ema=0.999)
 
     def make() -> tuple[TrainState, PyTree]:
@@ -84,15 +77,9 @@ def train_shapes(config: ESMCConfig) -> tuple[TrainState, PyTree]:
 
 
 def split_bytes(tree: PyTree, devices: int, itemsize: int | None = None) -> float:
-    """Add up what one device holds of arrays that are split as in training.
+    """Bytes on one device of arrays that are split as in training; one that does not divide counts whole.
 
-    Args:
-        tree: shapes.
-        devices: number of devices.
-        itemsize: bytes of a number, where they are not those of the arrays.
-
-    Returns:
-        Bytes; an array that does not divide counts whole.
+    `itemsize` are the bytes of a number, where they are not those of the arrays.
     """
     total = 0.0
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -102,25 +89,13 @@ def split_bytes(tree: PyTree, devices: int, itemsize: int | None = None) -> floa
     return total
 
 
-def activation_bytes(
-    config: ESMCConfig, rows: int, length: int, itemsize: int, remat: bool
-) -> float:
-    """Count what the scan over the blocks keeps for the backward pass.
+def activation_bytes(config: ESMCConfig, rows: int, length: int, itemsize: int, remat: bool) -> float:
+    """Bytes that the scan over the blocks keeps for the backward pass.
 
-    For every token a block keeps 18 vectors of `d_model`, 6 of `d_ffn` and 2 rows of attention for
-    every head. 12, 0 and 1 of them are float32 whatever the precision, for the norms and the
-    softmax. All blocks keep that, or, if it is recomputed, their input alone. The backward pass
-    works on one block more, and on a third of one again if it is recomputed.
-
-    Args:
-        config: the encoder.
-        rows: proteins on the device.
-        length: their padded length.
-        itemsize: bytes of a number in the precision of the computation.
-        remat: recompute the blocks in the backward pass.
-
-    Returns:
-        Bytes.
+    For every token a block keeps 18 vectors of `d_model`, 6 of `d_ffn` and 2 rows of attention for every head. 12, 0
+    and 1 of them are float32 whatever the precision, for the norms and the softmax. All blocks keep that, or, if it is
+    recomputed, their input alone. The backward pass works on one block more, and on a third of one again if it is
+    recomputed.
     """
     attention = config.heads * length
     narrow = 6 * config.d_model + 6 * config.d_ffn + attention
@@ -131,26 +106,9 @@ def activation_bytes(
 
 
 def make_plan(
-    config: ESMCConfig,
-    devices: int,
-    dtype: str,
-    remat: bool,
-    rows: int = ROWS,
-    length: int = LENGTH,
+    config: ESMCConfig, devices: int, dtype: str, remat: bool, rows: int = ROWS, length: int = LENGTH
 ) -> Plan:
-    """Plan one configuration.
-
-    Args:
-        config: the encoder.
-        devices: number of devices.
-        dtype: precision of the computation.
-        remat: recompute the blocks in the backward pass.
-        rows: proteins on every device.
-        length: their padded length.
-
-    Returns:
-        The plan.
-    """
+    """Plan one configuration, with `rows` proteins of `length` tokens on every device."""
     state, frozen = train_shapes(config)
     itemsize = jnp.dtype(dtype).itemsize
     encoder = split_bytes(state.params.encoder, devices, itemsize)
@@ -176,17 +134,15 @@ def rows_of_table() -> list[dict[str, Any]]:
                 for remat in (False, True):
                     plan = make_plan(PRESETS[size], devices, dtype, remat)
                     about = {"size": size, "devices": devices, "dtype": dtype, "remat": remat}
-                    figures = {**asdict(plan), "total": plan.total, "fits": plan.total <= ROOM}
+                    figures = {**asdict(plan), "total": plan.total, "fits": plan.total <= DEVICE_BYTES}
                     result.append({**about, **figures})
     return result
 
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table."""
-    print(
-        f"GiB on each device for joint training, {ROWS} proteins of {LENGTH} tokens on every device"
-    )
-    print(f"{'':36}" + "".join(f"{name:>12}" for name in COLUMNS) + f"{f'{ROOM / 1e9:g} GB':>8}")
+    print(f"GiB on each device for joint training, {ROWS} proteins of {LENGTH} tokens on every device")
+    print(f"{'':36}" + "".join(f"{name:>12}" for name in COLUMNS) + f"{f'{DEVICE_BYTES / 1e9:g} GB':>8}")
     for row in rows:
         remat = "recomputed" if row["remat"] else "kept"
         about = f"{row['size']:10}{row['devices']:>3} {row['dtype']:9} {remat:12}"
@@ -208,7 +164,7 @@ def main() -> None:
             "activations": "a closed form: an estimate",
             "rows": ROWS,
             "length": LENGTH,
-            "room": ROOM,
+            "room": DEVICE_BYTES,
             "plans": rows,
         }
         options.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -40,9 +40,7 @@ def load(folder: Path) -> dict[str, float]:
     """Load our checkpoint three times, each in a process of its own."""
     runs = []
     for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", LOAD, str(folder)], check=True, capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, "-c", LOAD, str(folder)], check=True, capture_output=True, text=True)
         runs.append([float(number) for number in done.stdout.split()])
     return {
         "seconds": sorted(seconds for seconds, _ in runs)[1],
@@ -73,9 +71,7 @@ def main() -> None:
         exported = {}
         for layout in ("split", "fused", "legacy"):
             out = folder / layout
-            command = (
-                f"rm -rf {out}; {python} -m conversion.export {ours} --layout {layout} --out {out}"
-            )
+            command = f"rm -rf {out}; {python} -m conversion.export {ours} --layout {layout} --out {out}"
             exported[layout] = {**measure("bash", "-c", command), "bytes": size_of(out)}
     result = {
         "port": {**port, "source_bytes": source, "peak_over_source": port["peak_bytes"] / source},

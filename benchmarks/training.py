@@ -27,7 +27,7 @@ import numpy as np
 
 # A framework is imported late: the process of a side shall hold its own one only.
 
-ENCODER = {"layers": 12, "d_model": 480, "heads": 8, "d_ffn": 1280}
+ENCODER: dict[str, Any] = {"layers": 12, "d_model": 480, "heads": 8, "d_ffn": 1280}
 HIDDEN = (512, 256, 128, 64)
 RECIPE: dict[str, Any] = {"learning_rate": 1e-4, "weight_decay": 0.01, "clip": 1.0}
 TOKENS_PER_BATCH = 1536
@@ -70,9 +70,7 @@ def read_task(data: Path, count: int, folder: Path) -> Task:
 
     with open(data / "train_pool" / "pool.csv", newline="") as file:
         pool = [
-            row
-            for row in csv.DictReader(file)
-            if row["license"] == "MIT" and len(row["sequences"]) <= MOST_RESIDUES
+            row for row in csv.DictReader(file) if row["license"] == "MIT" and len(row["sequences"]) <= MOST_RESIDUES
         ]
     drawn = np.sort(np.random.default_rng(0).permutation(len(pool))[:count])
     rows = [pool[index] for index in drawn]
@@ -99,7 +97,7 @@ def write_weights(folder: Path) -> None:
 class Ours:
     """The steps of `eqxesm.training`, as its loop takes them."""
 
-    def __init__(self, task: Task, strategy: str):
+    def __init__(self, task: Task, strategy: Any):
         import equinox as eqx
         import jax
         import jax.numpy as jnp
@@ -107,10 +105,10 @@ class Ours:
         from eqxesm import SolubilityModel
         from eqxesm.data.pipeline import Steps
         from eqxesm.training.config import TrainConfig
-        from eqxesm.training.devices import make_mesh, place
-        from eqxesm.training.examples import Examples, choose_shapes, feed
+        from eqxesm.training.devices import make_mesh, shard
+        from eqxesm.training.examples import Examples, choose_run_buckets, prepare_inputs
+        from eqxesm.training.filters import prepare, trainable
         from eqxesm.training.optimiser import make_optimiser
-        from eqxesm.training.partition import prepare, trainable
         from eqxesm.training.step import init_state
 
         joint = strategy == "joint"
@@ -124,44 +122,42 @@ class Ours:
         )
         model = prepare(SolubilityModel.from_pretrained(task.folder / "ours"), self.config)
         drawn = Examples(task.tokens, task.labels)
-        fed = feed(model, drawn, self.config, task.folder / "features")
-        self.collate = lambda indices, length: fed.collate(indices % len(drawn.labels), length)
+        inputs = prepare_inputs(model, drawn, self.config, task.folder / "features")
+        self.collate = lambda indices, length: inputs.collate(indices % len(drawn.labels), length)
         copies = 1 if joint else task.copies
         self.examples = Examples(task.tokens * copies, np.tile(task.labels, copies))
-        self.layout = choose_shapes(model, self.config, {"training": self.examples})
-        self.steps = Steps(self.examples.lengths, self.layout, self.config.epochs, 0)
+        self.buckets = choose_run_buckets(model, self.config, {"training": self.examples})
+        self.steps = Steps(self.examples.lengths, self.buckets, self.config.epochs, 0)
         self.mesh = make_mesh()
         params, frozen = eqx.partition(model, trainable(model, strategy))
-        self.frozen, params = place((frozen, jax.tree.map(jnp.copy, params)), self.mesh)
+        self.frozen, params = shard((frozen, jax.tree.map(jnp.copy, params)), self.mesh)
         self.optimiser = make_optimiser(self.config, len(self.steps), params)
-        self.state = place(init_state(params, self.optimiser, self.config), self.mesh)
+        self.state = shard(init_state(params, self.optimiser, self.config), self.mesh)
         self.batches = self.start(self.steps)
 
     def start(self, steps: Any) -> Any:
         """Start the pipeline on planned steps."""
-        from eqxesm.data.pipeline import as_share, pipeline
+        from eqxesm.data.pipeline import ProcessRows, make_batches
 
-        labels, share = self.examples.labels, as_share(self.mesh)
-        return iter(pipeline(steps, self.layout, self.collate, labels, share=share))
+        labels, own = self.examples.labels, ProcessRows.of(self.mesh)
+        return iter(make_batches(steps, self.buckets, self.collate, labels, own=own))
 
     def take(self, batches: Any, count: int) -> list[tuple[float, float]]:
         """Take steps; what one measured is read once the next has been sent to the device."""
-        from eqxesm.training.devices import place_batch
-        from eqxesm.training.step import Fixed, train_step, whole_number
+        from eqxesm.training.devices import shard_batch
+        from eqxesm.training.step import StepInputs, train_step
 
         waiting: list[Any] = []
         read = []
         for number in range(count):
             batch = next(batches)
-            fixed = Fixed(
+            given = StepInputs(
                 self.frozen,
-                place_batch(batch.inputs, self.mesh),
-                *place_batch((batch.labels, batch.weights), self.mesh),
-                whole_number(number),
+                shard_batch(batch.inputs, self.mesh),
+                *shard_batch((batch.labels, batch.weights), self.mesh),
+                np.array(number, np.int32),
             )
-            self.state, measured = train_step(
-                fixed, self.state, self.optimiser, self.config, self.mesh
-            )
+            self.state, measured = train_step(given, self.state, self.optimiser, self.config, self.mesh)
             read += [(float(each.loss), float(each.norm)) for each in waiting]
             waiting = [measured]
         return read + [(float(each.loss), float(each.norm)) for each in waiting]
@@ -177,7 +173,7 @@ class Ours:
             "first": first,
             "shapes": len(steps),
             "warm_up_seconds": time.perf_counter() - start,
-            "padding": self.layout.padding(self.examples.lengths),
+            "padding": self.buckets.padding(self.examples.lengths),
         }
 
     def epoch(self) -> dict[str, float]:
@@ -198,9 +194,7 @@ class Torch:
 
         disable_progress_bar()
         torch.set_num_threads(cores())
-        self.encoder = EsmcModel.from_pretrained(
-            task.folder / "torch", attn_implementation="sdpa", dtype=torch.float32
-        )
+        self.encoder = EsmcModel.from_pretrained(task.folder / "torch", attn_implementation="sdpa", dtype=torch.float32)
         linears = [nn.Linear(*sizes) for sizes in pairwise((ENCODER["d_model"], *HIDDEN, 1))]
         ours = load_file(task.folder / "ours" / "model.safetensors")
         for number, linear in enumerate(linears):
@@ -245,9 +239,7 @@ class Torch:
 
     def batches(self, count: int) -> list[np.ndarray]:
         """Cut the first proteins into batches, in file order."""
-        return [
-            np.arange(i, min(i + self.batch_size, count)) for i in range(0, count, self.batch_size)
-        ]
+        return [np.arange(i, min(i + self.batch_size, count)) for i in range(0, count, self.batch_size)]
 
     def epoch(self, count: int | None = None) -> dict[str, float]:
         """Train on the first proteins; on all by default."""
@@ -369,11 +361,7 @@ def measure_frozen(task: Task, batch_size: int) -> dict[str, Any]:
     return {
         "proteins": count,
         "note": "the proteins over and over, to the size of the pool; torch scaled from fewer",
-        "ours": {
-            "epoch_seconds": own,
-            "slowest_epoch_seconds": max(epochs),
-            "peak_bytes": ours.close(),
-        },
+        "ours": {"epoch_seconds": own, "slowest_epoch_seconds": max(epochs), "peak_bytes": ours.close()},
         "torch": {
             "epoch_seconds": other,
             "measured_on_proteins": subset,

@@ -1,4 +1,1 @@
-"""Between ESM-C as the world publishes it and ESM-C as eqxesm stores it.
-
-The only place where torch and foreign tensor names live.
-"""
+"""Between ESM-C as others publish it and ESM-C as eqxesm stores it. The only place for torch."""

@@ -1,7 +1,6 @@
 """The torch originals of ESM-C: how to build, fill and run them."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,43 +10,27 @@ from jaxtyping import Float, Int
 
 from eqxesm.alphabet import PAD
 from eqxesm.encoders import ESMCConfig
-from eqxesm.errors import InputError
+from eqxesm.errors import missing_extra
 
 Rungs = dict[str, Float[np.ndarray, "batch length _"]]
-"""What comes out on the way from tokens to logits, by name: block 0 is the embedded sequence."""
+"""Intermediate results from tokens to logits, by name. Block 0 is the embedded sequence."""
 
 
-class Original(ABC):
-    """A torch implementation of ESM-C that somebody else wrote.
+class Original:
+    """A torch implementation of ESM-C that somebody else wrote, on torch's default device.
 
-    Attributes:
-        name: what it is called, with its version.
-        layout: how its state dict is named, one of `conversion.names.LAYOUTS`.
-        module: the torch module.
+    `layout` is how its state dict is named, `final_norm` the norm that follows the last block, and `forward` returns
+    the outputs of all blocks (the embedded sequence first), embedding and logits.
     """
 
     name: str
     layout: str
     module: Any
-
-    @abstractmethod
-    def __init__(self, config: ESMCConfig):
-        """Build it on torch's default device, with whatever weights it starts with."""
-
-    @abstractmethod
-    def final_norm(self) -> torch.nn.Module:
-        """Give the norm that follows the last block."""
-
-    @abstractmethod
-    def forward(self, tokens: torch.Tensor, sequence_id: torch.Tensor) -> tuple[Any, Any, Any]:
-        """Run it: blocks from the embedded sequence on, embedding, logits."""
+    final_norm: torch.nn.Module
+    forward: Callable[..., tuple[Any, Any, Any]]
 
     def randomise(self, seed: int) -> None:
-        """Draw every tensor so that it matters: gains away from 1, biases away from 0.
-
-        Args:
-            seed: of the draw, on the CPU.
-        """
+        """Draw every tensor so that it matters: gains away from 1, biases away from 0."""
         generator = torch.Generator("cpu").manual_seed(seed)
         with torch.no_grad():
             for parameter in self.module.parameters():
@@ -58,44 +41,23 @@ class Original(ABC):
                     parameter.copy_(noise / parameter.shape[-1] ** 0.5)
 
     def fill(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Load weights, all of them.
-
-        Args:
-            state: tensors by their names in this original's layout.
-        """
+        """Load weights, all of them."""
         self.module.load_state_dict(state, strict=True)
 
-    def run(
-        self, tokens: Int[np.ndarray, "batch length"], sequence_id: Int[np.ndarray, "batch length"]
-    ) -> Rungs:
-        """Climb the ladder.
-
-        Args:
-            tokens: a padded batch.
-            sequence_id: chain of each position, -1 at padding.
-
-        Returns:
-            Every block's output, the embedding after the final norm, and the logits, in float32.
-        """
+    def run(self, tokens: Int[np.ndarray, "batch length"], sequence_id: Int[np.ndarray, "batch length"]) -> Rungs:
+        """Every rung, in float32 on the CPU."""
         before_norm = []
-        hook = self.final_norm().register_forward_pre_hook(
-            lambda _, inputs: before_norm.append(inputs[0])
-        )
+        hook = self.final_norm.register_forward_pre_hook(lambda _, inputs: before_norm.append(inputs[0]))
         device = next(self.module.parameters()).device
         try:
             with torch.no_grad():
                 blocks, embedding, logits = self.forward(
-                    torch.tensor(tokens, dtype=torch.long, device=device),
-                    torch.tensor(sequence_id, device=device),
+                    torch.tensor(tokens, dtype=torch.long, device=device), torch.tensor(sequence_id, device=device)
                 )
         finally:
             hook.remove()
         rungs = {f"block {number}": block for number, block in enumerate(blocks)}
-        rungs |= {
-            f"block {len(rungs)}": before_norm[0],
-            "embedding": embedding,
-            "logits": logits,
-        }
+        rungs |= {f"block {len(rungs)}": before_norm[0], "embedding": embedding, "logits": logits}
         return {name: tensor.float().cpu().numpy() for name, tensor in rungs.items()}
 
 
@@ -116,18 +78,11 @@ class Transformers(Original):
                 intermediate_size=config.d_ffn,
             )
         ).eval()
-
-    def final_norm(self) -> torch.nn.Module:
-        """Give the norm that follows the last block."""
-        return self.module.esmc.norm
+        self.final_norm = self.module.esmc.norm
 
     def forward(self, tokens: torch.Tensor, sequence_id: torch.Tensor) -> tuple[Any, Any, Any]:
-        """Run it; one chain takes the same road as its users' do."""
-        chains = (
-            {"sequence_id": sequence_id}
-            if int(sequence_id.max())
-            else {"attention_mask": tokens != PAD}
-        )
+        """Single chains go through the attention mask, as they do for its users."""
+        chains = {"sequence_id": sequence_id} if int(sequence_id.max()) else {"attention_mask": tokens != PAD}
         output = self.module(tokens, output_hidden_states=True, **chains)
         *blocks, embedding = output.hidden_states
         return blocks, embedding, output.logits
@@ -142,40 +97,23 @@ class Esm(Original):
         from importlib.metadata import version
 
         from esm.models.esmc import ESMC  # ty: ignore[import-not-found]
-        from esm.tokenization import (  # ty: ignore[import-not-found]
-            get_esmc_model_tokenizers,
-        )
+        from esm.tokenization import get_esmc_model_tokenizers  # ty: ignore[import-not-found]
 
         self.name = f"esm {version('esm')} ESMC"
-        self.module = ESMC(
-            config.d_model, config.heads, config.layers, get_esmc_model_tokenizers()
-        ).eval()
-
-    def final_norm(self) -> torch.nn.Module:
-        """Give the norm that follows the last block."""
-        return self.module.transformer.norm
+        self.module = ESMC(config.d_model, config.heads, config.layers, get_esmc_model_tokenizers()).eval()
+        self.final_norm = self.module.transformer.norm
 
     def forward(self, tokens: torch.Tensor, sequence_id: torch.Tensor) -> tuple[Any, Any, Any]:
-        """Run it; its list starts after the first block, so the embedded sequence is put first."""
+        """Its list starts after the first block, so the embedded sequence is put first."""
         output = self.module(tokens, sequence_id)
         blocks = [self.module.embed(tokens), *output.hidden_states[:-1]]
         return blocks, output.embeddings, output.sequence_logits
 
 
-def installed() -> type[Original]:
-    """Choose the original that this environment has.
-
-    Returns:
-        `Transformers` where transformers is new enough, else `Esm`.
-
-    Raises:
-        InputError: there is neither.
-    """
+def find_original() -> Callable[[ESMCConfig], Original]:
+    """The original that this environment has."""
     if find_spec("transformers") and find_spec("transformers.models.esmc"):
         return Transformers
     if find_spec("esm"):
         return Esm
-    raise InputError(
-        "no torch original is installed: install eqxesm with its extra 'convert' (transformers) "
-        "or 'esm' (PyPI's esm)"
-    )
+    raise missing_extra("transformers", "convert")

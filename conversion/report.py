@@ -1,170 +1,117 @@
-"""What a parity run says: a table, a JSON file, a plot."""
+"""The report of a parity check: a table, a JSON file, a plot."""
 
 import io
 import json
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from time import strftime
 from typing import Any
 
 import torch
 
-from eqxesm.errors import InputError
+from eqxesm.errors import missing_extra
+from eqxesm.files import make_folder, write_file
+from eqxesm.tables import format_table
 
 PACKAGES = ("eqxesm", "jax", "jaxlib", "equinox", "torch", "transformers", "esm", "numpy")
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """Say what a run was made with.
-
-    Args:
-        device: `cpu` or `gpu`.
-
-    Returns:
-        Name of the device, versions and date.
-    """
+    """Device, versions and date of a run."""
     return {
         "device": torch.cuda.get_device_name(0) if device == "gpu" else _cpu(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: version(name) for name in PACKAGES if find_spec(name)},
         "python": platform.python_version(),
         "date": strftime("%Y-%m-%d"),
     }
 
 
 def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"CPU, {names[0] if names else platform.machine()}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    found = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    return f"CPU, {found[1] if found else platform.machine()}"
 
 
 def format_report(report: dict[str, Any]) -> str:
-    """Lay a report out for the terminal.
-
-    Args:
-        report: what a parity run gave.
-
-    Returns:
-        Lines of text: relative L2 by rung and case, the other measures of each case's worst rung,
-        and the verdict.
-    """
+    """A report as text for the terminal."""
     cases = report["cases"]
-    width = max(len("pseudo-perplexity"), *(len(name) for name in cases[0]["rungs"]))
-    heads = [case["name"] for case in cases]
+    rungs = {case["name"]: case["rungs"] for case in cases}
+
+    def row(label: str, cells: dict[str, float], form: str = ".2e") -> dict[str, str]:
+        return {"relative L2": label, **{name: f"{cell:{form}}" for name, cell in cells.items()}}
+
+    def extreme(key: str, choose: Callable) -> dict[str, float]:
+        return {name: choose(rung[key] for rung in case.values()) for name, case in rungs.items()}
+
+    rows = [row(rung, {name: case[rung]["relative_l2"] for name, case in rungs.items()}) for rung in cases[0]["rungs"]]
+    rows += [
+        row("99.9th percentile", extreme("p999", max)),
+        row("largest error", extreme("maximum", max)),
+        row("1 - cosine", {name: 1 - cosine for name, cosine in extreme("cosine", min).items()}),
+        row("same argmax", {case["name"]: case["argmax_agreement"] for case in cases}, ".4f"),
+    ]
+    if report["dtype"] != "float32":
+        for label, key in (("ours to truth", "ours_to_truth"), ("theirs to truth", "theirs_to_truth")):
+            rows.append(row(label, {name: case["logits"][key] for name, case in rungs.items()}))
+    perplexity = report["pseudo_perplexity"]
+    failures = report["failures"]
+    verdict = [f"within tolerance: {report['tolerance']:.0e} everywhere"]
+    if failures:
+        more = [f"and {len(failures) - 10} more"] if len(failures) > 10 else []
+        verdict = [f"OVER TOLERANCE in {len(failures)} places:", *failures[:10], *more]
     lines = [
         f"{report['size']} against {report['original']}, {report['dtype']} on {report['device']}",
         f"weights: {report['weights']}",
         f"dlpack: {report['bridge']['shared']} of {report['bridge']['tensors']} tensors shared",
         "",
-        "relative L2".ljust(width) + "".join(f"  {head:>16}" for head in heads),
-    ]
-    for rung in cases[0]["rungs"]:
-        cells = (f"{case['rungs'][rung]['relative_l2']:.2e}" for case in cases)
-        lines.append(rung.ljust(width) + "".join(f"  {cell:>16}" for cell in cells))
-    lines.append("")
-    for label, key in (("99.9th percentile", "p999"), ("largest error", "maximum")):
-        cells = (f"{max(r[key] for r in case['rungs'].values()):.2e}" for case in cases)
-        lines.append(label.ljust(width) + "".join(f"  {cell:>16}" for cell in cells))
-    cells = (f"{1 - min(r['cosine'] for r in case['rungs'].values()):.2e}" for case in cases)
-    lines.append("1 - cosine".ljust(width) + "".join(f"  {cell:>16}" for cell in cells))
-    cells = (f"{case['argmax_agreement']:.4f}" for case in cases)
-    lines.append("same argmax".ljust(width) + "".join(f"  {cell:>16}" for cell in cells))
-    if report["dtype"] != "float32":
-        for label, key in (
-            ("ours to truth", "ours_to_truth"),
-            ("theirs to truth", "theirs_to_truth"),
-        ):
-            cells = (f"{case['rungs']['logits'][key]:.2e}" for case in cases)
-            lines.append(label.ljust(width) + "".join(f"  {cell:>16}" for cell in cells))
-    perplexity = report["pseudo_perplexity"]
-    lines += [
+        format_table(rows),
         "",
-        f"{'pseudo-perplexity'.ljust(width)}  ours {perplexity['ours']:.5f}, "
-        f"theirs {perplexity['theirs']:.5f}; in one pass {perplexity['ours_one_pass']:.5f}, "
-        f"{perplexity['theirs_one_pass']:.5f}",
-        "",
+        f"pseudo-perplexity: ours {perplexity['ours']:.5f}, theirs {perplexity['theirs']:.5f}; in one pass "
+        f"{perplexity['ours_one_pass']:.5f}, {perplexity['theirs_one_pass']:.5f}",
+        *verdict,
     ]
-    failures = report["failures"]
-    if not failures:
-        return "\n".join([*lines, f"within tolerance: {report['tolerance']:.0e} everywhere"])
-    shown = [*failures[:10], *([f"and {len(failures) - 10} more"] if len(failures) > 10 else [])]
-    return "\n".join([*lines, f"OVER TOLERANCE in {len(failures)} places:", *shown])
+    return "\n".join(lines)
 
 
 def save_report(report: dict[str, Any], folder: Path) -> None:
-    """Write a report as JSON and its plot.
-
-    Args:
-        report: what a parity run gave.
-        folder: where to; made if it is not there.
-
-    Raises:
-        InputError: the folder cannot be written, or matplotlib is not installed.
-    """
+    """Write a report as JSON, and its plot."""
     kind = "cpu" if report["device"].startswith("CPU") else "gpu"
-    original = report["original"].split()[0]
-    stem = f"{report['size']}-{report['dtype']}-{kind}-{original}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-        (folder / f"{stem}.png").write_bytes(draw_report(report))
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror}): choose another"
-        ) from error
+    stem = f"{report['size']}-{report['dtype']}-{kind}-{report['original'].split()[0]}"
+    make_folder(folder)
+    write_file(folder / f"{stem}.json", json.dumps(report, indent=1) + "\n")
+    write_file(folder / f"{stem}.png", draw_report(report))
 
 
 def draw_report(report: dict[str, Any]) -> bytes:
-    """Draw the distance of every rung in every case.
-
-    Args:
-        report: what a parity run gave.
-
-    Returns:
-        A PNG file.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """Plot the distance of every rung in every case, as PNG."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(
-            "the plot takes matplotlib: install eqxesm with its extra 'convert'"
-        ) from error
+        raise missing_extra("matplotlib", "convert") from error
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.subplots()
     names = list(report["cases"][0]["rungs"])
     blocks = len(names) - 2
-    # The last two stand apart, since they are no blocks.
+    # The last two are not blocks, so they are set apart.
     places = [*range(blocks), blocks + 1, blocks + 3]
     for case in report["cases"]:
-        # A rung that is equal to the bit has no place on a logarithmic axis.
+        # A rung that is equal to the bit cannot be drawn on a logarithmic axis.
         distances = [rung["relative_l2"] or float("nan") for rung in case["rungs"].values()]
         (line,) = axes.plot(places[:blocks], distances[:blocks], marker=".", label=case["name"])
         axes.plot(places[blocks:], distances[blocks:], ".", color=line.get_color())
     axes.axhline(report["tolerance"], color="black", linestyle="--", linewidth=1)
-    axes.annotate(
-        "tolerance", (0, report["tolerance"]), (0, 3), textcoords="offset points", fontsize=9
-    )
+    axes.annotate("tolerance", (0, report["tolerance"]), (0, 3), textcoords="offset points", fontsize=9)
     axes.set_yscale("log")
     ticks = range(0, blocks, 5)
     axes.set_xticks([*ticks, *places[blocks:]], [*map(str, ticks), "embedding", "logits"])
     for label in axes.get_xticklabels()[-2:]:
         label.set_rotation(90)
-    axes.set_xlabel(
-        "output of block (0 is the embedded sequence), then embedding after the final norm, logits"
-    )
+    axes.set_xlabel("output of block (0 is the embedded sequence), then embedding after the final norm, logits")
     axes.set_ylabel("relative L2 distance")
     axes.set_title(
         f"{report['size']}, {report['dtype']}: eqxesm against {report['original']}\n"

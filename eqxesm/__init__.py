@@ -1,13 +1,19 @@
 """ESM-C in JAX and Equinox, and protein solubility as one differentiable function on top of it."""
 
-from eqxesm.alphabet import Tokenizer
-from eqxesm.declarations import Calibration
-from eqxesm.encoders import ESMC, ESMCConfig, ESMCOutput, OneHot
-from eqxesm.errors import InputError
-from eqxesm.solubility import SolubilityModel
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eqxesm.alphabet import Tokenizer
+    from eqxesm.checkpoint.record import About
+    from eqxesm.encoders import ESMC, ESMCConfig, ESMCOutput, OneHot
+    from eqxesm.errors import InputError
+    from eqxesm.forms import Calibration
+    from eqxesm.model import SolubilityModel
 
 __all__ = [
     "ESMC",
+    "About",
     "Calibration",
     "ESMCConfig",
     "ESMCOutput",
@@ -16,3 +22,26 @@ __all__ = [
     "SolubilityModel",
     "Tokenizer",
 ]
+
+_MODULES = {
+    "ESMC": "encoders",
+    "About": "checkpoint.record",
+    "Calibration": "forms",
+    "ESMCConfig": "encoders",
+    "ESMCOutput": "encoders",
+    "InputError": "errors",
+    "OneHot": "encoders",
+    "SolubilityModel": "model",
+    "Tokenizer": "alphabet",
+}
+
+
+# Imported on first use, so that the command line can answer --help without JAX.
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'eqxesm' has no attribute {name!r}")
+    return getattr(import_module(f"eqxesm.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

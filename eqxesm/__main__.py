@@ -2,7 +2,7 @@
 
 import sys
 
-from eqxesm.cli import main
+from eqxesm.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,20 +1,37 @@
-"""The one exception that carries a message for the person at the keyboard."""
+"""The exception for input that cannot be used."""
 
-LONGEST = 2000
-"""Characters of a message; what comes from outside may be of any length."""
+MAX_CHARACTERS = 2000
 
 
 class InputError(ValueError):
-    """Something that was handed in is wrong: a file, a sequence, a checkpoint, a setting.
+    """Input that cannot be used: a file, a sequence, a checkpoint, a setting.
 
-    The message is one line that says what is wrong, where, and what to do about it. The command
-    line prints it and exits with status 2.
+    The message is one printable line: what, why, what to do. The command line prints it and exits
+    with status 2. Every function of the library raises it for bad input, which is why docstrings do
+    not repeat it.
     """
 
     def __init__(self, message: str):
-        # Names of files and tensors come from outside, and may hold line breaks.
+        # Names of files, tensors and proteins come from outside and may hold control characters.
         line = " ".join(message.splitlines())
         shown = "".join(each if each.isprintable() else "\ufffd" for each in line)
-        half = LONGEST // 2
-        long = len(shown) > LONGEST
+        half = MAX_CHARACTERS // 2
+        long = len(shown) > MAX_CHARACTERS
         super().__init__(f"{shown[:half]} ... {shown[-half:]}" if long else shown)
+
+
+def one_line(error: BaseException, length: int = 200) -> str:
+    """Another library's message on one line of at most `length` characters."""
+    return " ".join(str(error).split())[:length]
+
+
+def pluralise(number: int, thing: str) -> str:
+    """Write a count: `1 protein`, `2,000 proteins`."""
+    return f"{number:,} {thing}" + "s" * (number != 1)
+
+
+def missing_extra(package: str, extra: str) -> InputError:
+    """The error for a package that an extra of eqxesm installs."""
+    return InputError(
+        f"{package} is not installed. Run: pip install 'eqxesm[{extra}]' (in a clone: pip install '.[{extra}]')"
+    )

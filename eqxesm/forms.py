@@ -1,266 +1,168 @@
-"""What a stored model says of itself, and the three forms of it: `full`, `head`, and `adapter`.
+"""What `config.json` of a model says, and the three forms it is stored in.
 
-The two small ones name the published encoder that they stand on by repository, commit and the
-fingerprint of its parameters, and hold what was trained on top of it.
+`full` holds everything. `head` and `adapter` refer to a published encoder by repository, commit and
+the fingerprint of its parameters, and hold what was trained on top of it.
 """
 
 import dataclasses
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
+import equinox as eqx
 import jax
+from annotated_types import Gt, Lt
 from jaxtyping import PyTree
 
-from eqxesm.checkpoint.format import fingerprint, named_leaves
-from eqxesm.checkpoint.hub import FILES, Access, download
-from eqxesm.checkpoint.record import Record, read_record
-from eqxesm.checkpoint.schema import (
-    CONFIG,
-    Base,
-    Provenance,
-    check_sections,
-    class_of,
-    parse,
-    parse_optional,
-    parse_type,
-    read_config,
-)
+from eqxesm.checkpoint.folder import CONFIG, FILES, read_config
+from eqxesm.checkpoint.leaves import fingerprint, named_leaves
+from eqxesm.checkpoint.record import Base, Provenance
+from eqxesm.config import configuration, parse
 from eqxesm.data.cleaning import Cleaning
-from eqxesm.declarations import Calibration, Limits
-from eqxesm.encoders import ENCODERS, ESMC, AbstractEncoder
-from eqxesm.encoders.lora import ADAPTER_LEAVES, LoRAConfig, adapters, add_lora, remove_lora
+from eqxesm.encoders import ENCODERS, ESMC, AbstractEncoder, EncoderConfig
+from eqxesm.encoders.lora import ADAPTER_LEAVES, LoRAConfig, add_lora, find_adapters, remove_lora
 from eqxesm.errors import InputError
-from heads import HEADS, AbstractHead
+from eqxesm.hub.download import Access, download
+from heads import HEADS, HeadConfig
+from heads.fields import Count, Positive
 
-SECTIONS = (
-    "form", "base", "encoder", "adapter", "head", "cleaning", "calibration", "limits", "provenance"
-)  # fmt: skip
-"""What `config.json` of a model says beside the versions."""
-
-FORMS = ("full", "head", "adapter")
+Form = Literal["full", "head", "adapter"]
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Stored:
-    """All of a stored model but its weights.
+@configuration
+class Calibration:
+    """How a logit becomes a probability, and a probability a decision.
 
-    Attributes:
-        form: `full`, `head` or `adapter`.
-        base: the published encoder that it stands on, or was trained from.
-        encoder: configuration of the encoder.
-        adapter: configuration of its adapters, if it has any.
-        head: configuration of the head.
-        cleaning: how sequences are cleaned.
-        calibration: how a logit becomes a probability.
-        limits: what proteins it may be asked about.
-        provenance: where it comes from.
-        record: how it was made and measured.
+    The logit is divided by the temperature before the sigmoid (Guo et al. 2017, arXiv:1706.04599).
+    A protein of at least the threshold is called soluble.
     """
 
-    form: str
+    temperature: Positive = 1.0
+    threshold: Annotated[float, Gt(0), Lt(1)] = 0.5
+
+
+@configuration
+class Limits:
+    """Residues after cleaning of the longest and shortest protein that a model was trained on."""
+
+    max_residues: Count = 2046
+    min_residues: Count = 1
+
+    def __post_init__(self):
+        if self.min_residues > self.max_residues:
+            raise ValueError(f"min_residues {self.min_residues} is above max_residues {self.max_residues}")
+
+
+@configuration
+class ModelSections:
+    """What `config.json` of a model says."""
+
+    form: Form
     base: Base | None
-    encoder: Any
+    encoder: EncoderConfig
     adapter: LoRAConfig | None
-    head: Any
+    head: HeadConfig
     cleaning: Cleaning
     calibration: Calibration
     limits: Limits
     provenance: Provenance | None
-    record: Record | None
 
-    def make_parts(self) -> tuple[AbstractEncoder, AbstractHead]:
-        """Make encoder and head with random weights, for their shapes."""
-        key = jax.random.key(0)
-        if type(self.encoder) is ENCODERS["esmc"][0]:
-            base = self.base and dataclasses.replace(self.base, sha256=None)
-            encoder: AbstractEncoder = ESMC(self.encoder, key=key, base=base)
-        else:
-            encoder = class_of(ENCODERS, self.encoder)(self.encoder, key=key)
-        if self.adapter is not None:
-            encoder = add_lora(encoder, self.adapter, key=key)
-        return encoder, class_of(HEADS, self.head)(self.head, key=key)
+    def __post_init__(self):
+        if self.form != "full" and (self.base is None or self.base.sha256 is None):
+            raise ValueError(f"form {self.form} needs a base with its sha256")
+        if self.form != "full" and (self.adapter is None) != (self.form == "head"):
+            raise ValueError(f"form {self.form} and its adapter do not go together")
+
+    def make_skeleton(self) -> dict[str, Any]:
+        """Encoder and head with shapes in the place of arrays."""
+
+        def make() -> dict[str, Any]:
+            key = jax.random.key(0)
+            encoder = ENCODERS[type(self.encoder)](self.encoder, key=key)
+            if self.adapter is not None:
+                encoder = add_lora(encoder, self.adapter, key=key)
+            return {"encoder": encoder, "head": HEADS[type(self.head)](self.head, key=key)}
+
+        return eqx.filter_eval_shape(make)
 
 
-def read_stored(folder: Path) -> Stored:
-    """Read what a checkpoint of a model says, strictly.
-
-    Args:
-        folder: the checkpoint.
-
-    Returns:
-        All but its weights.
-
-    Raises:
-        InputError: it is none of a model, or says something that does not go together.
-    """
-    where = str(folder / CONFIG)
-    sections = read_config(folder)
-    if not {"head", "cleaning"} & set(sections):
-        raise InputError(
-            f"{folder}: holds an encoder, not a solubility model: load it with "
-            "ESMC.from_pretrained and join it with a head"
-        )
-    check_sections(folder, sections, SECTIONS)
-
-    def options(name: str, cls: type) -> Any:
-        return parse(cls, sections[name], f"{where}: {name}")
-
-    def optional(name: str, cls: type) -> Any:
-        return parse_optional(cls, sections[name], f"{where}: {name}")
-
-    stored = Stored(
-        form=sections["form"] if sections["form"] in FORMS else "",
-        base=optional("base", Base),
-        encoder=parse_type(ENCODERS, sections["encoder"], f"{where}: encoder")[0],
-        adapter=optional("adapter", LoRAConfig),
-        head=parse_type(HEADS, sections["head"], f"{where}: head")[0],
-        cleaning=options("cleaning", Cleaning),
-        calibration=options("calibration", Calibration),
-        limits=options("limits", Limits),
-        provenance=optional("provenance", Provenance),
-        record=read_record(folder),
-    )
-    if not stored.form:
-        raise InputError(f"{where}: form {sections['form']!r} is not one of {', '.join(FORMS)}")
-    if stored.form == "full":
-        return stored
-    if stored.base is None or stored.base.sha256 is None:
-        raise InputError(f"{where}: the form {stored.form} wants a base with its sha256")
-    if (stored.adapter is None) != (stored.form == "head"):
-        raise InputError(f"{where}: the form {stored.form} and its adapter do not go together")
-    return stored
+def read_sections(folder: Path) -> ModelSections:
+    """Read `config.json` of a model."""
+    values = read_config(folder)
+    if not {"head", "cleaning"} & set(values):
+        raise InputError(f"{folder}: holds an encoder, not a solubility model. Use ESMC.from_pretrained and a head.")
+    return parse(ModelSections, values, folder / CONFIG)
 
 
 def is_stored(form: str, name: str) -> bool:
-    """Say whether a leaf of a model is written in a form.
-
-    Args:
-        form: `full`, `head` or `adapter`.
-        name: dotted name of the leaf.
-
-    Returns:
-        True for all in `full`, for the head in `head`, and for head and adapters in `adapter`.
-    """
-    own = name.startswith("head.")
-    adapter = form == "adapter" and name.rpartition(".")[2] in ADAPTER_LEAVES
-    return form == "full" or own or adapter
+    """Whether a form holds a leaf, by its dotted name."""
+    is_adapter = form == "adapter" and name.rpartition(".")[2] in ADAPTER_LEAVES
+    return form == "full" or name.startswith("head.") or is_adapter
 
 
 def find_base(
-    form: str, encoder: AbstractEncoder, named: str | None, access: Access
+    form: str, encoder: AbstractEncoder, known: Base | None, named: str | None, access: Access
 ) -> Base | None:
-    """Name the published encoder that a model stands on, and prove that it is the same.
+    """The published encoder that a model is stored on top of, checked to be the same.
 
     Args:
-        form: that the model is stored in.
-        encoder: the model's own.
-        named: `REPOSITORY` or `REPOSITORY@REVISION`; by default where the encoder came from.
-        access: how the Hub is reached.
+        known: where the encoder came from, as far as that is known.
+        named: `REPOSITORY` or `REPOSITORY@REVISION`, in the place of `known`.
 
     Returns:
-        For `full` what is known of where the encoder came from; else its repository, commit and
-        fingerprint.
-
-    Raises:
-        InputError: there is no such form, the encoder is published nowhere, or it is another one
-            than the one that is published.
+        For the form `full` what is known; otherwise with the fingerprint of its parameters.
     """
-    if form not in FORMS:
-        raise InputError(f"form {form!r} is not one of {', '.join(FORMS)}")
-    known = getattr(encoder, "base", None)
-    if form == "full" and named is not None:
-        raise InputError("the form full stands on no other encoder: leave the base out")
+    if form not in get_args(Form):
+        raise InputError(f"form is {form!r}, expected one of {', '.join(get_args(Form))}")
     if form == "full":
-        return known
-    if form == "head" and adapters(encoder):
-        raise InputError("the encoder has adapters, which the form head leaves out: take adapter")
-    if form == "adapter" and not adapters(encoder):
-        raise InputError("the encoder has no adapters: store the model as full or head")
+        if named is not None:
+            raise InputError("form full stores the whole encoder. Leave out the base.")
+        return known and dataclasses.replace(known, sha256=None)
+    if form == "head" and find_adapters(encoder):
+        raise InputError("the encoder has adapters, which form head leaves out. Use form adapter.")
+    if form == "adapter" and not find_adapters(encoder):
+        raise InputError("the encoder has no adapters. Use form full or head.")
     if named is not None:
         repository, _, revision = named.partition("@")
     elif known is not None:
         repository, revision = known.repository, known.revision
     else:
-        raise InputError(
-            f"the form {form} names the published encoder that it stands on, and this one came "
-            "from no repository: name it (--base), or store the model as full"
-        )
+        raise InputError(f"form {form} needs a published encoder. Name its repository (--base), or use form full.")
     published = fetch_encoder(repository, revision or None, access)
     sha256 = fingerprint(published)
     same = published.config == encoder.config
     if not same or sha256 != fingerprint(remove_lora(encoder)):
-        raise InputError(
-            f"the encoder is not that of {named or repository}: it was trained, cast or is another "
-            "one: store the model as full"
-        )
-    assert published.base is not None, "what comes from the Hub knows its commit"
-    return dataclasses.replace(published.base, sha256=sha256)
+        raise InputError(f"the encoder is not that of {named or repository}: trained, cast or another. Use form full.")
+    assert published.about.base is not None, "what comes from the Hub knows its commit"
+    return dataclasses.replace(published.about.base, sha256=sha256)
 
 
 def fetch_encoder(repository: str, revision: str | None, access: Access) -> ESMC:
-    """Load an encoder from the Hub, never from a folder of that name.
-
-    Args:
-        repository: the encoder's.
-        revision: commit, tag or branch.
-        access: how the Hub is reached.
-
-    Returns:
-        The encoder; it knows its commit.
-
-    Raises:
-        InputError: there is no such encoder.
-    """
-    folder = download(repository, revision, FILES, access)
-    return ESMC.from_folder(folder, repository)
+    """Load an encoder from the Hub, never from a folder of the same name."""
+    return ESMC.from_folder(download(repository, revision, FILES, access), repository)
 
 
-def load_base(stored: Stored, where: object, access: Access) -> ESMC | None:
-    """Fetch the encoder that a stored model stands on, and check that it is the one.
-
-    Args:
-        stored: what the checkpoint says.
-        where: the checkpoint, as an error names it.
-        access: how the Hub is reached.
-
-    Returns:
-        The encoder, or None for a model that is stored in full.
-
-    Raises:
-        InputError: it cannot be had, or is another one.
-    """
-    base = stored.base
-    if stored.form == "full" or base is None:
+def load_base(sections: ModelSections, where: object, access: Access) -> ESMC | None:
+    """Fetch the encoder that a stored model refers to, and check that it is the same."""
+    base = sections.base
+    if sections.form == "full" or base is None:
         return None
-    _log.info("%s stands on %s at %s", where, base.repository, base.revision)
+    _log.info("%s is based on %s at %s", where, base.repository, base.revision)
     try:
         encoder = fetch_encoder(base.repository, base.revision, access)
     except InputError as error:
-        raise InputError(f"{where}: stands on an encoder that is not to be had: {error}") from error
-    if encoder.config != stored.encoder or fingerprint(encoder) != base.sha256:
-        raise InputError(
-            f"{where}: stands on {base.repository} at {base.revision[:12]}, and what is there has "
-            "other parameters than it was trained with: ask its author"
-        )
+        raise InputError(f"{where}: its encoder cannot be fetched: {error}") from error
+    if encoder.config != sections.encoder or fingerprint(encoder) != base.sha256:
+        commit = f"{base.repository} at {base.revision[:12]}"
+        raise InputError(f"{where}: the parameters of its encoder, {commit}, are not those it was trained with")
     return encoder
 
 
 def base_leaves(skeleton: PyTree, form: str, encoder: AbstractEncoder) -> Mapping[str, jax.Array]:
-    """Give the leaves of a stored model that come from its encoder's own checkpoint.
-
-    Args:
-        skeleton: of the whole model.
-        form: `head` or `adapter`.
-        encoder: what the model stands on.
-
-    Returns:
-        Arrays by dotted name in the model.
-    """
+    """The leaves of a model that come from the checkpoint of its encoder, by dotted name."""
     leaves = named_leaves(encoder)
     return {
         name: leaves[name.removeprefix("encoder.").replace(".base.", ".")]

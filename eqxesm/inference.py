@@ -10,7 +10,7 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from eqxesm.alphabet import AnyArray, pad
-from eqxesm.data.bucketing import TOKENS_PER_BATCH, batches, rows_per_batch
+from eqxesm.data.batching import TOKENS_PER_BATCH, batch_by_length, rows_per_batch
 
 
 def map_proteins(
@@ -20,28 +20,24 @@ def map_proteins(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     progress: bool = False,
 ) -> list[Any]:
-    """Compute a function of one protein for each of many, in padded batches of like length.
+    """Apply a per-protein function to many proteins, in padded batches of similar length.
 
     Args:
-        function: maps tokens `[length]` to any tree of arrays, blind to padding; a module, or a
-            method of one, is compiled with its arrays as arguments.
-        proteins: tokens of each protein.
-        tokens_per_batch: most tokens in a batch, padding counted; bounds the memory.
+        function: tokens `[length]` to any pytree of arrays; it must ignore padding. Modules and
+            their methods are compiled with their arrays as arguments.
+        tokens_per_batch: upper bound on tokens per batch, padding included. Bounds the memory.
         progress: show a bar on standard error, if that is a terminal.
 
     Returns:
-        The results as numpy arrays, in the order of the proteins; what has an axis of positions
-        still has its padding.
+        One pytree of numpy arrays per protein, in input order. Axes over positions keep their
+        padding.
     """
     results: list[Any] = [None] * len(proteins)
-    with tqdm(
-        total=len(proteins), unit=" proteins", disable=None if progress else True, leave=False
-    ) as bar:
-        for length, indices in batches([len(tokens) for tokens in proteins], tokens_per_batch):
-            # A last, smaller batch is filled up to a power of two: two shapes a length, no more.
-            rows = min(
-                1 << (len(indices) - 1).bit_length(), rows_per_batch(length, tokens_per_batch)
-            )
+    with tqdm(total=len(proteins), unit=" proteins", disable=None if progress else True, leave=False) as bar:
+        for length, indices in batch_by_length([len(t) for t in proteins], tokens_per_batch):
+            # A last, smaller batch is filled up to a power of two: at most two shapes per length.
+            full = rows_per_batch(length, tokens_per_batch)
+            rows = min(1 << (len(indices) - 1).bit_length(), full)
             padded = [proteins[index] for index in indices]
             padded += [padded[0]] * (rows - len(indices))
             outputs = jax.tree.map(np.asarray, _run(function, pad(padded, length)))

@@ -1,21 +1,28 @@
-"""Heads: from the features of one protein and a mask to a logit.
+"""Heads: from the features of one protein, and a mask, to a logit.
 
-They know nothing of where features come from, so the same heads serve ESM-C, one-hot features and
-any other encoder.
+A head does not know where its features come from, so the same heads serve every encoder.
 """
+
+from collections.abc import Callable
+from typing import Annotated, Any, Union
+
+from pydantic import Field
 
 from heads.base import AbstractHead
 from heads.composition import CompositionMLP, CompositionMLPConfig
 from heads.conv import Convolution, ConvolutionConfig
 from heads.mlp import AttentionPoolMLP, AttentionPoolMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 
-HEADS = {
-    "mean_pool_mlp": (MeanPoolMLPConfig, MeanPoolMLP),
-    "attention_pool_mlp": (AttentionPoolMLPConfig, AttentionPoolMLP),
-    "convolution": (ConvolutionConfig, Convolution),
-    "composition_mlp": (CompositionMLPConfig, CompositionMLP),
+HEADS: dict[type, Callable[..., AbstractHead]] = {
+    MeanPoolMLPConfig: MeanPoolMLP,
+    AttentionPoolMLPConfig: AttentionPoolMLP,
+    ConvolutionConfig: Convolution,
+    CompositionMLPConfig: CompositionMLP,
 }
-"""Configuration class and head class by the name that a checkpoint uses."""
+"""The head that each configuration builds. A new head is registered here."""
+
+HeadConfig: Any = Annotated[Union[tuple(HEADS)], Field(discriminator="type")]  # noqa: UP007  # ty: ignore[invalid-type-form]
+"""Any head's configuration, told by its `type`."""
 
 __all__ = [
     "HEADS",
@@ -26,6 +33,7 @@ __all__ = [
     "CompositionMLPConfig",
     "Convolution",
     "ConvolutionConfig",
+    "HeadConfig",
     "MeanPoolMLP",
     "MeanPoolMLPConfig",
 ]

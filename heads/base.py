@@ -6,33 +6,21 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+Features = Float[Array, "length d_model"]
+Mask = Bool[Array, " length"]
+Logit = Float[Array, ""]
+Key = PRNGKeyArray | None
+
 
 class AbstractHead(eqx.Module):
-    """Maps the features of one protein to a logit; batches come from `jax.vmap`.
+    """Maps the features of one protein to a logit. Use `jax.vmap` for batches.
 
-    What stands where `mask` is False never changes the logit.
-
-    Attributes:
-        config: the head's frozen configuration, with `d_model`, the width of features it takes.
+    The result must not depend on features where `mask` is False. `config` has the feature width as
+    `d_model`.
     """
 
     config: eqx.AbstractVar[Any]
 
     @abstractmethod
-    def __call__(
-        self,
-        features: Float[Array, "length d_model"],
-        mask: Bool[Array, " length"],
-        *,
-        key: PRNGKeyArray | None = None,
-    ) -> Float[Array, ""]:
-        """Score one protein.
-
-        Args:
-            features: one vector per position `[length d_model]`.
-            mask: True at residues `[length]`.
-            key: source of randomness for dropout; None, as in prediction, drops nothing.
-
-        Returns:
-            The logit, a scalar.
-        """
+    def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
+        """Score one protein. `mask` is True at residues; dropout is on where `key` is given."""

@@ -1,50 +1,29 @@
 """The convolutional baseline."""
 
-from dataclasses import dataclass
+from typing import Literal
 
 import equinox as eqx
 import jax
 from equinox.nn import Conv1d, Linear
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from heads.base import AbstractHead
-from heads.mlp import MLP, check_odd, check_widths
+from heads.base import AbstractHead, Features, Key, Logit, Mask
+from heads.fields import Count, Fraction, OddCount, Widths, configuration
+from heads.mlp import MLP
 from heads.pooling import masked, max_pool
 
 
-@dataclass(frozen=True)
+@configuration
 class ConvolutionConfig:
-    """The sizes of a `Convolution`.
+    """Sizes of a `Convolution`."""
 
-    Args:
-        d_model: width of the features.
-        d_embedding: width that features are mapped to first.
-        channels: channels of each convolution.
-        kernel: residues that a convolution sees at once, odd.
-        hidden: widths of the hidden layers.
-        dropout: share of hidden activations that training drops.
-
-    Raises:
-        ValueError: a size is below 1, the kernel even, or the dropout outside 0 to 1.
-    """
-
-    d_model: int
-    d_embedding: int = 32
-    channels: int = 128
-    kernel: int = 9
-    hidden: tuple[int, ...] = (128,)
-    dropout: float = 0.3
-
-    def __post_init__(self):
-        check_widths(
-            self.dropout,
-            d_model=self.d_model,
-            d_embedding=self.d_embedding,
-            channels=self.channels,
-            kernel=self.kernel,
-            hidden=self.hidden,
-        )
-        check_odd(kernel=self.kernel)
+    d_model: Count
+    d_embedding: Count = 32
+    channels: Count = 128
+    kernel: OddCount = 9
+    hidden: Widths = (128,)
+    dropout: Fraction = 0.3
+    type: Literal["convolution"] = "convolution"
 
 
 class Convolution(AbstractHead):
@@ -65,25 +44,9 @@ class Convolution(AbstractHead):
         self.mlp = MLP(channels, config.hidden, config.dropout, key=mlp)
         self.config = config
 
-    def __call__(
-        self,
-        features: Float[Array, "length d_model"],
-        mask: Bool[Array, " length"],
-        *,
-        key: PRNGKeyArray | None = None,
-    ) -> Float[Array, ""]:
-        """Score one protein; see `AbstractHead`.
-
-        Args:
-            features: one vector per position `[length d_model]`.
-            mask: True at residues `[length]`.
-            key: source of randomness for dropout.
-
-        Returns:
-            The logit, a scalar.
-        """
+    def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
         x = masked(jax.vmap(self.embedding)(features), mask)
-        # A bias makes padding non-zero, so it is cleared again before the next layer looks at it.
+        # The bias makes padding non-zero, so it is cleared before the next layer reads it.
         x = masked(jax.nn.relu(self.first(x.T)).T, mask)
         x = jax.nn.relu(self.second(x.T)).T
         return self.mlp(max_pool(x, mask), key=key)

@@ -1,37 +1,16 @@
 """Multi-layer perceptrons over pooled features."""
 
-from dataclasses import dataclass
+from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from equinox.nn import Conv1d, Dropout, Linear
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from heads.base import AbstractHead
+from heads.base import AbstractHead, Features, Key, Logit, Mask
+from heads.fields import Count, Fraction, OddCount, Widths, configuration
 from heads.pooling import attention_pool, masked, max_pool, mean_pool
-
-MOST_LAYERS = 64
-"""Hidden layers of a head; a configuration with thousands would take hours to build."""
-
-
-def check_widths(dropout: float, **widths: int | tuple[int, ...]) -> None:
-    """Refuse a head that cannot be built.
-
-    Args:
-        dropout: share of activations to drop.
-        widths: sizes by name.
-
-    Raises:
-        ValueError: a size is below 1, the dropout outside 0 to 1, or there are too many layers.
-    """
-    for name, value in widths.items():
-        if isinstance(value, tuple) and len(value) > MOST_LAYERS:
-            raise ValueError(f"{name} are {len(value)} layers: at most {MOST_LAYERS}")
-        if any(width < 1 for width in (value if isinstance(value, tuple) else (value,))):
-            raise ValueError(f"{name} is {value}: sizes must be at least 1")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}: it must be at least 0 and below 1")
 
 
 class MLP(eqx.Module):
@@ -41,59 +20,28 @@ class MLP(eqx.Module):
     dropout: Dropout
 
     def __init__(self, d_in: int, hidden: tuple[int, ...], dropout: float, *, key: PRNGKeyArray):
-        """Make the layers with random weights.
-
-        Args:
-            d_in: width of the input.
-            hidden: widths of the hidden layers.
-            dropout: share of hidden activations that training drops.
-            key: source of randomness.
-        """
         widths = (d_in, *hidden, 1)
         keys = jax.random.split(key, len(widths) - 1)
         self.layers = tuple(
-            Linear(d_from, d_to, key=key)
-            for d_from, d_to, key in zip(widths[:-1], widths[1:], keys, strict=True)
+            Linear(d_from, d_to, key=key) for d_from, d_to, key in zip(widths[:-1], widths[1:], keys, strict=True)
         )
         self.dropout = Dropout(dropout)
 
-    def __call__(
-        self, x: Float[Array, " d_in"], *, key: PRNGKeyArray | None = None
-    ) -> Float[Array, ""]:
-        """Score one vector.
-
-        Args:
-            x: pooled features `[d_in]`.
-            key: source of randomness for dropout, or None to drop nothing.
-
-        Returns:
-            The logit, a scalar.
-        """
+    def __call__(self, x: Float[Array, " d_in"], *, key: Key = None) -> Logit:
         keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
         for layer, layer_key in zip(self.layers[:-1], keys[:-1], strict=True):
             x = self.dropout(jax.nn.relu(layer(x)), key=layer_key, inference=layer_key is None)
         return self.layers[-1](x)[0]
 
 
-@dataclass(frozen=True)
+@configuration
 class MeanPoolMLPConfig:
-    """The sizes of a `MeanPoolMLP`.
+    """Sizes of a `MeanPoolMLP`."""
 
-    Args:
-        d_model: width of the features.
-        hidden: widths of the hidden layers.
-        dropout: share of hidden activations that training drops.
-
-    Raises:
-        ValueError: a size is below 1, or the dropout outside 0 to 1.
-    """
-
-    d_model: int
-    hidden: tuple[int, ...] = (512, 256, 128, 64)
-    dropout: float = 0.2
-
-    def __post_init__(self):
-        check_widths(self.dropout, d_model=self.d_model, hidden=self.hidden)
+    d_model: Count
+    hidden: Widths = (512, 256, 128, 64)
+    dropout: Fraction = 0.2
+    type: Literal["mean_pool_mlp"] = "mean_pool_mlp"
 
 
 class MeanPoolMLP(AbstractHead):
@@ -106,69 +54,25 @@ class MeanPoolMLP(AbstractHead):
         self.mlp = MLP(config.d_model, config.hidden, config.dropout, key=key)
         self.config = config
 
-    def __call__(
-        self,
-        features: Float[Array, "length d_model"],
-        mask: Bool[Array, " length"],
-        *,
-        key: PRNGKeyArray | None = None,
-    ) -> Float[Array, ""]:
-        """Score one protein; see `AbstractHead`.
-
-        Args:
-            features: one vector per position `[length d_model]`.
-            mask: True at residues `[length]`.
-            key: source of randomness for dropout.
-
-        Returns:
-            The logit, a scalar.
-        """
+    def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
         return self.mlp(mean_pool(features, mask), key=key)
 
 
-@dataclass(frozen=True)
+@configuration
 class AttentionPoolMLPConfig:
-    """The sizes of an `AttentionPoolMLP`.
+    """Sizes of an `AttentionPoolMLP`."""
 
-    Args:
-        d_model: width of the features.
-        kernel: residues that a convolution sees at once, odd.
-        hidden: widths of the hidden layers.
-        dropout: share of hidden activations that training drops.
-
-    Raises:
-        ValueError: a size is below 1, the kernel even, or the dropout outside 0 to 1.
-    """
-
-    d_model: int
-    kernel: int = 9
-    hidden: tuple[int, ...] = (32,)
-    dropout: float = 0.25
-
-    def __post_init__(self):
-        check_widths(self.dropout, d_model=self.d_model, kernel=self.kernel, hidden=self.hidden)
-        check_odd(kernel=self.kernel)
-
-
-def check_odd(**kernels: int) -> None:
-    """Refuse a kernel without a middle.
-
-    Args:
-        kernels: widths by name.
-
-    Raises:
-        ValueError: a width is even.
-    """
-    for name, kernel in kernels.items():
-        if kernel % 2 == 0:
-            raise ValueError(f"{name} is {kernel}: it must be odd, to have a residue in its middle")
+    d_model: Count
+    kernel: OddCount = 9
+    hidden: Widths = (32,)
+    dropout: Fraction = 0.25
+    type: Literal["attention_pool_mlp"] = "attention_pool_mlp"
 
 
 class AttentionPoolMLP(AbstractHead):
-    """Light attention (Staerk et al. 2021, doi:10.1093/bioadv/vbab035).
+    """Light attention: attention and maximum over residues of convolved features, then an MLP.
 
-    Two convolutions over the residues give scores and values; their attention pool beside the
-    maximum of the values goes through hidden layers.
+    Staerk et al. 2021, doi:10.1093/bioadv/vbab035.
     """
 
     scores: Conv1d
@@ -184,23 +88,7 @@ class AttentionPoolMLP(AbstractHead):
         self.mlp = MLP(2 * d_model, config.hidden, config.dropout, key=mlp)
         self.config = config
 
-    def __call__(
-        self,
-        features: Float[Array, "length d_model"],
-        mask: Bool[Array, " length"],
-        *,
-        key: PRNGKeyArray | None = None,
-    ) -> Float[Array, ""]:
-        """Score one protein; see `AbstractHead`.
-
-        Args:
-            features: one vector per position `[length d_model]`.
-            mask: True at residues `[length]`.
-            key: source of randomness for dropout.
-
-        Returns:
-            The logit, a scalar.
-        """
+    def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
         channels = masked(features, mask).T
         scores, values = self.scores(channels).T, self.values(channels).T
         pooled = [attention_pool(scores, values, mask), max_pool(values, mask)]

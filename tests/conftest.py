@@ -30,15 +30,52 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def original():
+    """Transformers' ESM-C in torch, three layers of it."""
+    pytest.importorskip("transformers.models.esmc", reason="transformers >= 5.17 is not installed")
+    from originals import transformers_original
+
+    return transformers_original()
+
+
+@pytest.fixture(scope="session")
+def states(original) -> dict:
+    """The tensors of `original` as each layout names them."""
+    from originals import three_layouts
+
+    return three_layouts(original)
+
+
+@pytest.fixture(scope="session")
+def ported(original, tmp_path_factory) -> Path:
+    """The folder of our port of `original`."""
+    from conversion.port import port
+    from conversion.sources import open_source
+
+    folder = tmp_path_factory.mktemp("original")
+    original.save_pretrained(folder / "theirs")
+    port(None, open_source("esmc_300m", str(folder / "theirs")), folder / "ours")
+    return folder / "ours"
+
+
+@pytest.fixture(scope="session")
+def encoder(ported):
+    """Our port of `original`."""
+    from eqxesm import ESMC
+
+    return ESMC.from_pretrained(ported)
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run a command in an empty folder."""
-    from eqxesm import cli
+    from eqxesm.cli import main
 
     monkeypatch.chdir(tmp_path)
 
     def _run(*words):
-        status = cli.main([str(word) for word in words])
+        status = main.main([str(word) for word in words])
         return status, *capsys.readouterr()
 
     return _run
@@ -54,7 +91,7 @@ def hub_server():
 
 @pytest.fixture
 def hub(hub_server, tmp_path, monkeypatch):
-    """An empty Hub on loopback, the stock client pointed at it and logged in as `me`."""
+    """An empty Hub on loopback. The client, unchanged, is pointed at it and logged in as `me`."""
     from huggingface_hub import constants, file_download
 
     home = tmp_path / "hf"
@@ -70,7 +107,7 @@ def hub(hub_server, tmp_path, monkeypatch):
         "HF_HUB_DISABLE_PROGRESS_BARS": True,
     }.items():
         monkeypatch.setattr(constants, name, value)
-    # The older client has taken a copy.
+    # The older client has its own copy.
     monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setenv("HF_TOKEN", "token-owner")
     hub_server.clear()
@@ -79,10 +116,21 @@ def hub(hub_server, tmp_path, monkeypatch):
     forget_sessions()
 
 
+@pytest.fixture
+def base(hub):  # noqa: ARG001
+    """A tiny encoder, published on the Hub and loaded from there."""
+    from hub_models import BASE, CONFIG
+
+    from eqxesm import ESMC
+
+    ESMC(CONFIG, key=jax.random.key(0)).push_to_hub(BASE)
+    return ESMC.from_pretrained(BASE)
+
+
 def forget_sessions() -> None:
-    """Let the client look again at whether it is offline."""
+    """Let the client check again whether it is offline."""
     from huggingface_hub.utils import _http
 
-    # The name that it had until 1.0, and the one that it has since.
+    # The name until 1.0, and the name since.
     forget = getattr(_http, "reset_sessions", None) or _http.close_session
     forget()

@@ -5,23 +5,23 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from paths import ROOT
 
 from eqxesm import ESMC, ESMCConfig, SolubilityModel
 from eqxesm.encoders import PRESETS
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import make_mesh
+from eqxesm.training.filters import prepare, trainable
 from eqxesm.training.optimiser import make_optimiser
-from eqxesm.training.partition import prepare, trainable
-from eqxesm.training.step import Fixed, TrainState, init_state, train_step, whole_number
+from eqxesm.training.step import StepInputs, TrainState, init_state, train_step
 from heads import MeanPoolMLP, MeanPoolMLPConfig
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import memory_plan
@@ -34,9 +34,9 @@ import json, sys
 import equinox as eqx, jax
 from eqxesm import ESMC, ESMCConfig, SolubilityModel
 from eqxesm.training.config import TrainConfig
-from eqxesm.training.devices import make_mesh, place
+from eqxesm.training.devices import make_mesh, shard
 from eqxesm.training.optimiser import make_optimiser
-from eqxesm.training.partition import prepare, trainable
+from eqxesm.training.filters import prepare, trainable
 from eqxesm.training.step import init_state
 from heads import MeanPoolMLP, MeanPoolMLPConfig
 
@@ -54,7 +54,7 @@ def make():
     params, frozen = eqx.partition(model, trainable(model, "joint"))
     return init_state(params, make_optimiser(recipe, 9, params), recipe), frozen
 
-state, frozen = place(make(), make_mesh())
+state, frozen = shard(make(), make_mesh())
 print(jax.device_count(), held(state.params) + held(frozen), held(state.optimiser),
       held(state.average))
 """
@@ -92,7 +92,8 @@ def test_plan_of_600m_in_closed_form():
     assert encoder + lm_head == 575_036_992
     trained = encoder + head_count(config.d_model)
     plan = memory_plan.make_plan(config, 1, "float32", remat=False)
-    assert plan.parameters == 4 * (trained + lm_head)
+    settings = 4  # temperature, threshold, and two limits of length
+    assert plan.parameters == 4 * (trained + lm_head + settings)
     assert plan.gradients == plan.average == 4 * trained
     # Two moments, and the few numbers that count steps.
     assert 0 <= plan.optimiser - 8 * trained < 100
@@ -139,9 +140,9 @@ def test_activations_are_what_xla_plans(remat):
 
     state, frozen = make()
     tokens, ones = np.full((rows, length), 5, np.int32), np.ones(rows, np.float32)
-    fixed = Fixed(frozen, tokens, ones, ones, whole_number(0))
+    given = StepInputs(frozen, tokens, ones, ones, np.array(0, np.int32))
     optimiser = make_optimiser(recipe, 10, state.params)
-    lowered = train_step.lower(fixed, state, optimiser, recipe, make_mesh())
+    lowered = train_step.lower(given, state, optimiser, recipe, make_mesh())
     planned = lowered.compile().compiled.memory_analysis().temp_size_in_bytes
     plan = memory_plan.make_plan(config, 1, "float32", remat, rows, length)
     assert planned == pytest.approx(plan.gradients + plan.activations, rel=0.1 if remat else 0.03)

@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from eqxesm import SolubilityModel
 
-SCRIPT = Path(__file__).parents[1] / "model_cards" / "default" / "make.py"
+SCRIPT = ROOT / "model_cards" / "default" / "make.py"
 
 
 @pytest.mark.slow

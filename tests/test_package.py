@@ -1,40 +1,64 @@
+"""The package: what it imports, what it names, what is checked, and what the wheel holds."""
+
+import ast
+import inspect
 import json
 import subprocess
 import sys
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
+from paths import ROOT
 
-import conversion.layouts
+import conversion.command
+import conversion.export
 import eqxesm
 import eqxesm.alphabet
 import heads.pooling
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = ("eqxesm", "heads", "conversion")
+PUBLIC = ("eqxesm", "heads", "eqxesm.encoders", "eqxesm.training", "eqxesm.evaluation")
 HEAVY = {
     "torch", "transformers", "datasets", "grain", "mlflow", "matplotlib", "sklearn",
     "huggingface_hub", "pandas", "pyarrow",
 }  # fmt: skip
 
+# What is loaded, and when
 
-def modules_after(statement: str) -> set[str]:
-    code = f"{statement}; import json, sys; print(json.dumps(list(sys.modules)))"
+
+def modules_after(statement: str, status: int = 0) -> set[str]:
+    """Packages that a new process has imported after a statement, which ends with an exit status."""
+    code = f"""
+import json, sys
+status = 0
+try:
+    {statement}
+except SystemExit as exit:
+    status = exit.code or 0
+print()
+print(json.dumps([status, list(sys.modules)]))
+"""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return {name.split(".")[0] for name in json.loads(done.stdout)}
+    found, modules = json.loads(done.stdout.splitlines()[-1])
+    assert found == status
+    assert status != 0 or done.stderr == ""
+    return {name.split(".")[0] for name in modules}
 
 
-def test_import_is_light():
-    loaded = modules_after("import eqxesm")
+def test_the_package_is_imported_without_its_dependencies():
+    assert not modules_after("import eqxesm") & ({"jax", "equinox", "numpy", "pydantic", "heads"} | HEAVY)
+
+
+def test_a_model_is_imported_on_first_use():
+    loaded = modules_after("import eqxesm; eqxesm.SolubilityModel")
     assert {"eqxesm", "heads", "jax", "equinox", "safetensors"} <= loaded
     assert not loaded & HEAVY
     assert "conversion" not in loaded
@@ -46,40 +70,83 @@ def test_heads_are_a_leaf():
     assert not loaded & ({"eqxesm", "conversion", "optax", "safetensors"} | HEAVY)
 
 
-def test_public_names():
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["predict", "--help"], 0),
+        (["train", "--help"], 0),
+        ([], 2),
+        (["nonsense"], 2),
+        (["predict"], 2),
+        (["predict", "a.fasta", "--nonsense"], 2),
+    ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
+)
+def test_help_and_usage_errors_load_neither_jax_nor_pydantic(words, status):
+    loaded = modules_after(f"from eqxesm.cli.main import main; sys.exit(main({words}))", status)
+    assert "eqxesm" in loaded
+    assert not loaded & ({"jax", "pydantic", "equinox", "numpy", "heads"} | HEAVY)
+
+
+# What is public
+
+
+def test_public_names_are_few_and_are_defined_here():
     assert len(eqxesm.__all__) <= 10
     assert len(set(eqxesm.__all__)) == len(eqxesm.__all__)
     assert all(getattr(eqxesm, name).__module__.startswith("eqxesm.") for name in eqxesm.__all__)
+    assert dir(eqxesm) == sorted(eqxesm.__all__)
 
 
-# One canary a package: annotations are checked in every test, of shapes and of plain types.
+def test_type_checkers_see_the_names_that_are_imported_late():
+    imports = [node for node in ast.walk(ast.parse(inspect.getsource(eqxesm))) if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name: node.module for node in imports for alias in node.names if node.module.startswith("eqxesm.")}
+    assert seen == {name: f"eqxesm.{module}" for name, module in eqxesm._MODULES.items()}
+    assert set(seen) == set(eqxesm.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'eqxesm' has no attribute 'Solubility'"):
+        eqxesm.Solubility  # noqa: B018
+    assert not hasattr(eqxesm, "SolubilityModels")
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_public_classes_and_functions_have_docstrings(package):
+    module = import_module(package)
+    public = {name: getattr(module, name) for name in module.__all__}
+    things = {name: each for name, each in public.items() if inspect.isclass(each) or inspect.isroutine(each)}
+    assert things
+    # A dataclass or named tuple without a docstring gets its signature as one, and a class its parent's.
+    own = {name: vars(thing)["__doc__"] if inspect.isclass(thing) else thing.__doc__ for name, thing in things.items()}
+    bare = [name for name, text in own.items() if not text or text.startswith(f"{name}(")]
+    assert not bare
+    assert module.__doc__
+
+
+# Annotations are checked in every test, of shapes and of plain types: one call to each package shows it.
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(
-            lambda: eqxesm.alphabet.pad([np.zeros((2, 2), np.int32)]), id="eqxesm, a shape"
-        ),
+        pytest.param(lambda: eqxesm.alphabet.pad([np.zeros((2, 2), np.int32)]), id="eqxesm, a shape"),
         pytest.param(lambda: eqxesm.alphabet.pad([np.zeros(2)]), id="eqxesm, a dtype"),
+        pytest.param(lambda: eqxesm.SolubilityModel.predict(3, ["MKV"], progress="yes"), id="eqxesm, a type"),
         pytest.param(
-            lambda: eqxesm.SolubilityModel.predict(3, ["MKV"], progress="yes"), id="eqxesm, a type"
+            lambda: heads.pooling.mean_pool(np.zeros((3, 2), np.float32), np.ones(3, bool)), id="heads, numpy for JAX"
         ),
         pytest.param(
-            lambda: heads.pooling.mean_pool(np.zeros((3, 2), np.float32), np.ones(3, bool)),
-            id="heads, numpy for JAX",
+            lambda: heads.pooling.mean_pool(jax.numpy.zeros((3, 2)), jax.numpy.ones(4, bool)), id="heads, a shape"
         ),
         pytest.param(
-            lambda: heads.pooling.mean_pool(jax.numpy.zeros((3, 2)), jax.numpy.ones(4, bool)),
-            id="heads, a shape",
+            lambda: heads.pooling.mean_pool(jax.numpy.zeros((3, 2)), jax.numpy.ones(3, int)), id="heads, a dtype"
         ),
+        pytest.param(lambda: conversion.command.run_command(3, print), id="conversion, a type"),
         pytest.param(
-            lambda: heads.pooling.mean_pool(jax.numpy.zeros((3, 2)), jax.numpy.ones(3, int)),
-            id="heads, a dtype",
-        ),
-        pytest.param(lambda: conversion.layouts.recognise(3, "x"), id="conversion, a type"),
-        pytest.param(
-            lambda: conversion.layouts.check_size("esmc_300m", {"layers": 30}, "x"),
+            lambda: conversion.export.published_config({"layers": 30}, "split", "float32"),
             id="conversion, a configuration",
         ),
     ],
@@ -95,12 +162,15 @@ def test_right_calls_pass_the_checks():
     assert eqxesm.alphabet.pad([np.zeros(2, np.int32)]).shape == (1, 2)
 
 
-def visible(path: Path) -> bool:
+# The wheel
+
+
+def is_visible(path: Path) -> bool:
     parts = path.relative_to(ROOT).parts
-    return path.is_file() and not any(p.startswith(".") or p == "__pycache__" for p in parts)
+    return path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in parts)
 
 
-def test_wheel(tmp_path):
+def test_the_wheel_holds_every_file_of_the_packages(tmp_path):
     pytest.importorskip("hatchling")
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet",
@@ -117,19 +187,13 @@ def test_wheel(tmp_path):
     packaged = {name for name in names if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in packaged} == set(PACKAGES)
     on_disk = {
-        str(path.relative_to(ROOT))
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*")
-        if visible(path)
+        str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*") if is_visible(path)
     }
     assert {name for name in packaged if "/." not in name} == on_disk
     assert {f"{package}/py.typed" for package in PACKAGES} <= packaged
-    assert {f"eqxesm/checkpoint/templates/{kind}.md.j2" for kind in ("encoder", "solubility")} <= (
-        packaged
-    )
-    if (ROOT / "eqxesm" / "default").exists():
-        shipped = {"config.json", "model.safetensors", "README.md", "metrics.json"}
-        assert {f"eqxesm/default/{name}" for name in shipped} <= packaged
-    assert "eqxesm = eqxesm.cli:main" in scripts
+    assert {f"eqxesm/checkpoint/templates/{kind}.md.j2" for kind in ("encoder", "solubility")} <= packaged
+    shipped = {"config.json", "model.safetensors", "README.md", "metrics.json"}
+    assert {f"eqxesm/default/{name}" for name in shipped} <= packaged
+    assert "eqxesm = eqxesm.cli.main:main" in scripts
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "Name: eqxesm" in described

@@ -1,1 +1,1 @@
-"""Checkpoints: folders of safetensors and JSON, here and on the Hugging Face Hub."""
+"""Checkpoint folders: safetensors, `config.json`, a record of what was measured, and the card."""

@@ -1,4 +1,4 @@
-"""The model card: a page filled from recorded facts alone."""
+"""The model card: a page made from recorded facts alone."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,11 @@ import jinja2
 import yaml
 
 from eqxesm.checkpoint.card_edits import note_fields
-from eqxesm.checkpoint.reading import one_line
-from eqxesm.checkpoint.record import Record
-from eqxesm.checkpoint.schema import REPOSITORY, TRAINED_ON
-from eqxesm.errors import InputError
+from eqxesm.checkpoint.record import TRAINED_ON, Record
+from eqxesm.config import REPOSITORY
+from eqxesm.errors import InputError, one_line
+
+CARD = "README.md"
 
 HERE = "this folder or repository"
 """What a card calls the checkpoint until it is published."""
@@ -23,7 +24,7 @@ ESMC_CITATION = (
     "learning, EvolutionaryScale, https://evolutionaryscale.ai/blog/esm-cambrian"
 )
 
-METRICS_THERE = {
+HUB_METRICS = {
     "accuracy": ("accuracy", "Accuracy"),
     "mcc": ("matthews_correlation", "MCC"),
     "auroc": ("roc_auc", "AUROC"),
@@ -31,22 +32,11 @@ METRICS_THERE = {
     "f1": ("f1", "F1"),
     "brier": ("brier_score", "Brier score"),
 }
-"""Our metrics by the names that the Hub knows them by, and by those that people read."""
+"""Metrics by our key: the Hub's name, and the one that people read."""
 
 
 def render_card(sections: Mapping[str, Any], record: Record | None = None) -> str:
-    """Render the card of a model.
-
-    Args:
-        sections: the sections of its `config.json`.
-        record: how it was made and measured, where that is known.
-
-    Returns:
-        Markdown with YAML metadata on top.
-
-    Raises:
-        InputError: the record is not of the form that this version writes.
-    """
+    """Render the card from the sections of `config.json` and the record: Markdown below YAML."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
@@ -63,10 +53,10 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
         body = template.render(
             **sections,
             facts=facts,
-            pictures=dict(record.pictures) if record else {},
+            pictures=record.pictures if record else {},
             citations=_citations(sections, facts),
             here=HERE,
-            parity=_describe_parity,
+            parity=_format_parity,
             note=note_fields(fields),
             version=version("eqxesm"),
         )
@@ -74,16 +64,13 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
         jinja2.TemplateError, yaml.YAMLError, LookupError, ArithmeticError, TypeError, ValueError,
         AttributeError, RecursionError,
     ) as error:  # fmt: skip
-        raise InputError(
-            f"the record of the model is not one that a card is made from ({one_line(error)}): "
-            "leave it out, or write it as eqxesm train does"
-        ) from error
+        raise InputError(f"the record of the model does not fit the card ({one_line(error)})") from error
     body = re.sub(r"\n{3,}", "\n\n", body).strip()
     return f"---\n{metadata}---\n\n{body}\n"
 
 
 def _metadata(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Fill the fields that the Hub reads; https://huggingface.co/docs/hub/model-cards."""
+    """The fields that the Hub reads; https://huggingface.co/docs/hub/model-cards."""
     solubility = "head" in sections
     provenance, base = sections["provenance"] or {}, sections.get("base")
     metadata: dict[str, Any] = {"library_name": "eqxesm"}
@@ -104,7 +91,7 @@ def _metadata(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> d
     if sets := facts["training"].get("datasets"):
         metadata["datasets"] = list(sets)
     if facts["evaluation"]["sets"]:
-        metadata["metrics"] = [name for name, _ in METRICS_THERE.values()]
+        metadata["metrics"] = [name for name, _ in HUB_METRICS.values()]
         metadata["model-index"] = [
             {
                 "name": str(facts["name"] or "eqxesm model"),
@@ -115,22 +102,19 @@ def _metadata(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> d
 
 
 def _result(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Write one test set's figures of the model; https://github.com/huggingface/hub-docs."""
+    """The figures of one test set; https://github.com/huggingface/hub-docs."""
     name = f"{measured['name']}, {measured['variant']}"
-    # Plain floats: those of numpy become binary in YAML.
     return {
         "task": {"type": "text-classification", "name": "Protein solubility"},
-        "dataset": {
-            "type": measured.get("dataset") or re.sub(r"\W+", "-", measured["name"]).lower(),
-            "name": name,
-        },
+        "dataset": {"type": measured.get("dataset") or re.sub(r"\W+", "-", measured["name"]).lower(), "name": name},
         "metrics": [
             {
                 "type": kind,
+                # numpy's floats would become binary in YAML.
                 "value": round(float(found["value"]), 4),
                 "name": f"{title} (95%: {found['low']:.3f} to {found['high']:.3f})",
             }
-            for key, (kind, title) in METRICS_THERE.items()
+            for key, (kind, title) in HUB_METRICS.items()
             if (found := measured["rows"][0]["metrics"].get(key))
         ],
     }
@@ -141,9 +125,9 @@ def _citations(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> 
     return [ESMC_CITATION] * (sections["encoder"]["type"] == "esmc") + list(recorded)
 
 
-def _describe_parity(reports: Sequence[Mapping[str, Any]]) -> str:
+def _format_parity(reports: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        "The port was held against the PyTorch original, layer by layer, on real proteins. The "
+        "The port was compared with the PyTorch original, layer by layer, on real proteins. The "
         "distance is the largest relative L2 of any layer in any case.",
         "",
         "| original | precision | device | distance | tolerance | weights | date |",

@@ -1,29 +1,50 @@
-"""A model's checkpoint folder with its record and card, here or on its way to the Hub."""
+"""A checkpoint folder: `config.json`, weights, record and card, read and written as one."""
 
+import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jaxtyping import PyTree
 
-from eqxesm.checkpoint.atomic import write_text
-from eqxesm.checkpoint.card import render_card
+from eqxesm.checkpoint.card import CARD, render_card
 from eqxesm.checkpoint.card_edits import merge_cards
-from eqxesm.checkpoint.format import save
-from eqxesm.checkpoint.publish import push
-from eqxesm.checkpoint.reading import place, read_text
-from eqxesm.checkpoint.record import SUBJECT, Record, identify, make_record
-from eqxesm.checkpoint.schema import CARD
-from eqxesm.checkpoint.tensors import SHARD_BYTES
+from eqxesm.checkpoint.leaves import named_leaves
+from eqxesm.checkpoint.record import METRICS, PICTURES, SUBJECT, Record, hash_model, make_record
+from eqxesm.checkpoint.tensors import INDEX, SHARD_BYTES, SHARDS, WEIGHTS, Parts, TensorSpec, write_tensors
 from eqxesm.errors import InputError
+from eqxesm.files import checked_path, read_bytes, read_json, read_text, replace_folder
+
+CONFIG = "config.json"
+SCHEMA_VERSION = 1
+SMALL_FILES = (CONFIG, METRICS, CARD, *PICTURES)
+FILES = (*SMALL_FILES, WEIGHTS, INDEX, SHARDS)
+"""Names and patterns of the files of a checkpoint; no other file is fetched or replaced."""
 
 _log = logging.getLogger(__name__)
 
 
-def save_folder(
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read `config.json` and check its versions. Returns the sections, unchecked."""
+    path = checked_path(folder, CONFIG)
+    try:
+        config = read_json(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: not a checkpoint of eqxesm: {CONFIG} is missing") from error
+    if not isinstance(config, dict) or "schema_version" not in config:
+        raise InputError(f"{path}: not a checkpoint of eqxesm: schema_version is missing")
+    schema, writer = config.pop("schema_version"), config.pop("library_version", "unknown")
+    if type(schema) is not int or schema != SCHEMA_VERSION:
+        advice = f"It was written by eqxesm {writer!r}: use that or a later version."
+        raise InputError(f"{path}: schema_version is {schema!r}, expected {SCHEMA_VERSION}. {advice}")
+    return config
+
+
+def save_checkpoint(
     folder: str | os.PathLike,
     tree: PyTree,
     sections: Mapping[str, Any],
@@ -34,55 +55,58 @@ def save_folder(
     shard_bytes: int = SHARD_BYTES,
     is_stored: Callable[[str], bool] = lambda _: True,
 ) -> None:
-    """Write a checkpoint with its record and card, whole or not at all.
+    """Write a model as a checkpoint folder with its record and card, whole or not at all.
 
     Args:
-        folder: where to; an earlier checkpoint there is replaced, but for what a person wrote into
-            its card.
-        tree: the model.
-        sections: what `config.json` says beside the versions.
-        known: the record that the model came with; it is kept if it is about this very model.
-        facts: what is recorded about the model; the record that it came with by default.
-        pictures: PNG files that go with the facts, by name.
-        shard_bytes: largest weights file.
-        is_stored: says of a leaf's dotted name whether it is written.
-
-    Raises:
-        InputError: the folder holds something other than a checkpoint, or cannot be written.
+        sections: the content of `config.json`, versions excepted.
+        known: the record that the model was loaded with; dropped if the model is not that any more.
+        facts: a new record in the place of `known`, with its pictures.
+        is_stored: which leaves are written, by dotted name.
     """
     if pictures and facts is None:
-        raise InputError("pictures go with a record: give both")
+        raise InputError("pictures belong to a record. Pass both.")
     record = None
     if facts is not None:
-        record = make_record(identify(tree, sections), facts, pictures or {})
+        record = make_record(hash_model(tree, sections), facts, pictures)
     elif known is not None:
-        if known.facts.get(SUBJECT) == identify(tree, sections):
-            record = known
-        else:
-            _log.warning(
-                "the model is another one than its record is about, so its card tells of no figures"
-            )
-    card = with_words_of(Path(folder), render_card(sections, record))
+        record = known if known.facts.get(SUBJECT) == hash_model(tree, sections) else None
+        if record is None:
+            _log.warning("the model changed since it was measured, so its figures are left out")
+    leaves = {name: leaf for name, leaf in named_leaves(tree).items() if is_stored(name)}
+    specs = {name: TensorSpec(leaf.shape, np.dtype(leaf.dtype)) for name, leaf in leaves.items()}
+
+    def parts(name: str) -> list[np.ndarray]:
+        return [np.asarray(leaves[name])]
+
+    write_checkpoint(folder, specs, parts, sections, record, shard_bytes)
+
+
+def write_checkpoint(
+    folder: str | os.PathLike,
+    specs: Mapping[str, TensorSpec],
+    parts: Parts,
+    sections: Mapping[str, Any],
+    record: Record | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a checkpoint folder from blocks of tensors; see `save_checkpoint`."""
+    folder = Path(folder)
+    card = keep_words(folder, render_card(sections, record))
+    config = {"schema_version": SCHEMA_VERSION, "library_version": version("eqxesm"), **sections}
     files = {CARD: card.encode("utf-8"), **(record.files() if record else {})}
-    save(folder, tree, sections, files, shard_bytes, is_stored)
+    with replace_folder(folder) as partial:
+        _check_replaceable(Path(os.path.realpath(folder)), partial)
+        write_tensors(partial, specs, parts, shard_bytes)
+        (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
 
 
-def with_words_of(folder: Path, card: str) -> str:
-    """Keep what a person wrote into the card of a folder.
-
-    Args:
-        folder: a checkpoint, or none yet.
-        card: that comes in the place of its own.
-
-    Returns:
-        The card, with a person's words if there are any.
-
-    Raises:
-        InputError: the card of the folder cannot be read, or has lost a mark.
-    """
+def keep_words(folder: Path, card: str) -> str:
+    """Merge a new card into the one in a folder, whose words by a person are kept."""
     if not os.path.isfile(folder / CARD):
         return card
-    path = place(folder, CARD)
+    path = checked_path(folder, CARD)
     earlier = read_text(path)
     try:
         return merge_cards(card, earlier)
@@ -90,26 +114,19 @@ def with_words_of(folder: Path, card: str) -> str:
         raise InputError(f"{path}: {error}") from error
 
 
-def push_saved(
-    write: Callable[[Path], None], repository: str, words: Path | None = None, **options: Any
-) -> str:
-    """Publish what a function writes.
-
-    Args:
-        write: writes a checkpoint to the folder that it is given.
-        repository: where to, such as `someone/solubility-esmc-300m`.
-        words: an earlier checkpoint; what a person wrote into its card goes up too.
-        options: of `push`.
-
-    Returns:
-        The address of the commit, or of the pull request.
-
-    Raises:
-        InputError: what `write` and `push` refuse.
-    """
-    with tempfile.TemporaryDirectory(prefix="eqxesm-") as parent:
-        folder = Path(parent) / "checkpoint"
-        write(folder)
-        if words is not None:
-            write_text(folder / CARD, with_words_of(words, read_text(folder / CARD)))
-        return push(folder, repository, **options)
+def _check_replaceable(folder: Path, partial: Path) -> None:
+    """Refuse a folder that holds anything but a checkpoint of ours."""
+    if not folder.is_dir():
+        return
+    items = sorted(item for item in folder.iterdir() if item != partial)
+    foreign = [
+        item.name
+        for item in items
+        if item.name not in FILES and not (item.name.startswith("model-") and item.suffix == ".safetensors")
+    ]
+    if foreign:
+        raise InputError(f"{folder}: holds {foreign[0]}, which is no part of a checkpoint. Choose another folder.")
+    # Checkpoints of other libraries have files of the same names.
+    config = folder / CONFIG
+    if items and not (config.is_file() and b'"schema_version"' in read_bytes(config)):
+        raise InputError(f"{folder}: holds {items[0].name} but no checkpoint of eqxesm. Choose another folder.")

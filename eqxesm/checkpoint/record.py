@@ -1,106 +1,126 @@
-"""How a model was made and measured: what its card tells, and travels with it."""
+"""What a checkpoint says about itself besides its weights and configuration."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+import jax
 from jaxtyping import PyTree
+from pydantic import Strict
 
-from eqxesm.checkpoint.format import fingerprint
-from eqxesm.checkpoint.reading import place, read_bytes, read_json
-from eqxesm.checkpoint.schema import METRICS, PICTURES
+from eqxesm.checkpoint.leaves import fingerprint
+from eqxesm.config import Commit, Repository, Sha256, configuration
 from eqxesm.errors import InputError
+from eqxesm.files import checked_path, read_bytes, read_json
+
+Model = TypeVar("Model")
+
+METRICS = "metrics.json"
+PICTURES = ("calibration.png", "parity.png")
+"""Pictures that a card may show."""
 
 SUBJECT = "sha256"
-"""The key under which a record names the model that it is about."""
+"""Key of a record that names the model it is about."""
+
+TRAINED_ON = "trained on top of "
+"""How the source of a fine-tuned model begins; the rest is the source of its encoder."""
+
+
+@configuration
+class Provenance:
+    """Where weights come from: a Hub repository or file, its commit, SHA-256 and licence."""
+
+    source: str
+    revision: str | None = None
+    sha256: Annotated[tuple[str, ...], Strict(False)] = ()
+    license: str | None = None
+
+
+@configuration
+class Base:
+    """The published encoder that a model started from, and the fingerprint of its parameters."""
+
+    repository: Repository
+    revision: Commit
+    sha256: Sha256 | None = None
 
 
 @dataclass(frozen=True, repr=False)
 class Record:
-    """Facts about one model, and the pictures that go with them.
+    """Facts about one model, measured when it was made, and the pictures that go with them."""
 
-    Attributes:
-        text: the facts as `metrics.json` holds them, JSON.
-        pictures: PNG files by name.
-    """
-
-    text: str
-    pictures: tuple[tuple[str, bytes], ...] = ()
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """What is recorded, by heading."""
-        return json.loads(self.text)
+    facts: Mapping[str, Any]
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
-        """Give the files that hold the record in a checkpoint, by name."""
-        return {METRICS: self.text.encode("utf-8"), **dict(self.pictures)}
+        text = json.dumps(self.facts, indent=2) + "\n"
+        return {METRICS: text.encode("utf-8"), **self.pictures}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Record({self.facts.get('summary', '')!r})"
 
 
-def make_record(subject: str, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Record:
-    """Write down facts about a model.
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True)
+class About:
+    """What is known of a model: its provenance, the encoder it is based on, its record.
 
-    Args:
-        subject: what `identify` gives for the model.
-        facts: what JSON holds.
-        pictures: PNG files by name.
-
-    Returns:
-        The record.
-
-    Raises:
-        ValueError: a picture has a name that no card shows.
+    It is no part of the tree. `jax.tree.map`, a training step or `eqx.tree_at` make another model,
+    of which nothing is known yet: their results have an empty `About`. Pass the one you mean to
+    `save_pretrained`.
     """
+
+    provenance: Provenance | None = None
+    base: Base | None = None
+    record: Record | None = None
+
+    def tree_flatten(self) -> tuple[tuple[()], None]:
+        return (), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, __: tuple[()]) -> "About":
+        return cls()
+
+
+def is_about(node: object) -> bool:
+    """For `is_leaf` of tree functions that keep an `About`."""
+    return isinstance(node, About)
+
+
+def with_about(model: Model, about: About) -> Model:
+    """The same model with another `About`."""
+    own = (jax.tree_util.GetAttrKey("about"),)
+    return jax.tree_util.tree_map_with_path(lambda path, node: about if path == own else node, model, is_leaf=is_about)
+
+
+def make_record(subject: str, facts: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None) -> Record:
+    """Record facts about the model with the hash `subject`; see `hash_model`."""
+    pictures = pictures or {}
     if unknown := sorted(set(pictures) - set(PICTURES)):
-        raise ValueError(f"no card shows {unknown[0]}: name pictures {' or '.join(PICTURES)}")
+        raise ValueError(f"unknown picture {unknown[0]}, expected {' or '.join(PICTURES)}")
     named = {SUBJECT: subject, **{key: value for key, value in facts.items() if key != SUBJECT}}
-    return Record(json.dumps(named, indent=2) + "\n", tuple(sorted(pictures.items())))
+    return Record(named, dict(sorted(pictures.items())))
 
 
 def read_record(folder: Path) -> Record | None:
-    """Read what a checkpoint records.
-
-    Args:
-        folder: the checkpoint.
-
-    Returns:
-        The record, or None if there is none.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    path = place(folder, METRICS)
-    paths = {name: place(folder, name) for name in sorted(PICTURES)}
+    """Read the record of a checkpoint, if there is one."""
+    path = checked_path(folder, METRICS)
+    paths = {name: checked_path(folder, name) for name in sorted(PICTURES)}
     try:
         facts = read_json(path)
     except FileNotFoundError:
         return None
     if not isinstance(facts, dict) or not isinstance(facts.get("summary"), str):
-        raise InputError(f"{path}: has no summary: fetch or write it again")
-    pictures = tuple((name, read_bytes(path)) for name, path in paths.items() if path.is_file())
-    return Record(json.dumps(facts, indent=2) + "\n", pictures)
+        raise InputError(f"{path}: has no summary. Fetch or write it again.")
+    return Record(facts, {name: read_bytes(path) for name, path in paths.items() if path.is_file()})
 
 
-def identify(tree: PyTree, sections: Mapping[str, Any]) -> str:
-    """Hash all that decides what a model says.
-
-    A record is about one such hash: a model that was trained on since, or cast, is another one.
-
-    Args:
-        tree: the model.
-        sections: of its `config.json`.
-
-    Returns:
-        The sha256 in hexadecimal digits.
-    """
+def hash_model(tree: PyTree, sections: Mapping[str, Any]) -> str:
+    """SHA-256 of all that decides what a model predicts: its arrays and its configuration."""
     kept = ("encoder", "adapter", "head", "cleaning", "calibration", "limits")
-    said = {name: sections[name] for name in kept if sections.get(name) is not None}
-    text = json.dumps([fingerprint(tree), said], sort_keys=True)
+    configured = {name: sections[name] for name in kept if sections.get(name) is not None}
+    text = json.dumps([fingerprint(tree), configured], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -10,15 +10,15 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from eqxesm.checkpoint.reading import LARGEST, one_line, place, read_json
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, one_line, pluralise
+from eqxesm.files import MAX_BYTES, checked_path, read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARDS = f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors"
 SHARD_BYTES = 5 * 10**9
 
-# A multiple of what XLA asks of a buffer that it takes over without a copy.
+# XLA takes over a buffer without a copy only where it starts at a multiple of this.
 ALIGNMENT = 64
 
 _DTYPES = {
@@ -35,183 +35,115 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
+Parts = Callable[[str], Iterable[np.ndarray]]
+"""Gives a tensor, by name, as consecutive blocks of its rows, so that it is never whole."""
+
 
 @dataclass(frozen=True)
-class Spec:
-    """The shape and dtype of a tensor that is about to be written."""
+class TensorSpec:
+    """Shape and dtype of a tensor."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """A tensor in a file, not read yet."""
+class StoredTensor:
+    """A tensor in a safetensors file, not read yet."""
 
     file: Path
     offset: int
-    spec: Spec
+    spec: TensorSpec
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Read some rows of the tensor into memory, and no more of the file than those.
-
-        Args:
-            start: first row.
-            stop: row after the last one; all that are left by default.
-
-        Returns:
-            A new, writable array.
-        """
+        """Read some rows into memory, as a new, writable array."""
         start, stop, _ = slice(start, stop).indices(self.spec.shape[0])
-        rows = Spec((stop - start, *self.spec.shape[1:]), self.spec.dtype)
+        rows = TensorSpec((stop - start, *self.spec.shape[1:]), self.spec.dtype)
         row_bytes = self.spec.nbytes // max(1, self.spec.shape[0])
-        # numpy reads no bfloat16, so the bytes come first and their meaning after.
+        # numpy cannot read bfloat16, so bytes are read and then viewed.
         raw = np.fromfile(self.file, np.uint8, rows.nbytes, offset=self.offset + start * row_bytes)
         return raw.view(rows.dtype).reshape(rows.shape)
 
-    def view(self) -> np.ndarray:
-        """Map the tensor into memory, where its pages are read as they are touched.
-
-        Returns:
-            A read-only array on top of the file.
-        """
+    def map(self) -> np.ndarray:
+        """Map the tensor into memory, read-only. Pages are read as they are touched."""
         if not self.spec.nbytes:
             return np.empty(self.spec.shape, self.spec.dtype)
         raw = np.memmap(self.file, np.uint8, "r", self.offset, (self.spec.nbytes,))
         return np.asarray(raw).view(self.spec.dtype).reshape(self.spec.shape)
 
 
-def open_file(path: Path) -> dict[str, Tensor]:
-    """List the tensors of one safetensors file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Tensors by name.
-
-    Raises:
-        InputError: the file is missing, truncated, corrupt or holds a dtype nobody here reads.
-    """
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """List the tensors of one safetensors file."""
     try:
         if path.exists() and not path.is_file():
-            raise SafetensorError("it is no file")
+            raise SafetensorError("not a file")
         with open(path, "rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
-        if header_bytes > LARGEST:
-            raise SafetensorError(f"its header of {header_bytes:,} bytes is more than {LARGEST:,}")
+        if header_bytes > MAX_BYTES:
+            raise SafetensorError(f"header of {header_bytes:,} bytes, over {MAX_BYTES:,}")
         # The library checks the header against the file: its size, offsets and overlaps.
         with safe_open(path, framework="np") as checked:
             names = list(checked.keys())
     except (SafetensorError, OSError, ValueError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
-        raise InputError(
-            f"{path}: not a readable safetensors file ({reason}): fetch or write it again"
-        ) from error
+        reason = "file not found" if isinstance(error, FileNotFoundError) else one_line(error)
+        raise InputError(f"{path}: not a readable safetensors file ({reason}). Fetch or write it again.") from error
     with open(path, "rb") as file:
         header = json.loads(file.read(8 + header_bytes)[8:])
     tensors = {}
     for name in names:
         entry = header[name]
         if entry["dtype"] not in _DTYPES:
-            raise InputError(f"{path}: tensor {name} has dtype {entry['dtype']}, which is not read")
-        spec = Spec(tuple(entry["shape"]), _DTYPES[entry["dtype"]])
-        tensors[name] = Tensor(path, 8 + header_bytes + entry["data_offsets"][0], spec)
+            raise InputError(f"{path}: tensor {name} has the unsupported dtype {entry['dtype']}")
+        spec = TensorSpec(tuple(entry["shape"]), _DTYPES[entry["dtype"]])
+        tensors[name] = StoredTensor(path, 8 + header_bytes + entry["data_offsets"][0], spec)
     return tensors
 
 
-def open_folder(folder: Path) -> dict[str, Tensor]:
-    """List the tensors of a checkpoint folder, in one file or in shards with an index.
-
-    Args:
-        folder: holds `model.safetensors`, or shards and `model.safetensors.index.json`.
-
-    Returns:
-        Tensors by name.
-
-    Raises:
-        InputError: there is neither, the index names a shard outside the folder or an absent one,
-            or the shards hold other tensors than the index says.
-    """
-    index = place(folder, INDEX)
+def open_folder(folder: Path) -> dict[str, StoredTensor]:
+    """List the tensors of a checkpoint folder, in one file or in shards with an index."""
+    index = checked_path(folder, INDEX)
     if not index.exists():
-        return open_file(place(folder, WEIGHTS))
+        return open_file(checked_path(folder, WEIGHTS))
     if (folder / WEIGHTS).exists():
-        raise InputError(
-            f"{folder}: holds {WEIGHTS} and {INDEX}, and only one can count: delete one"
-        )
+        raise InputError(f"{folder}: holds both {WEIGHTS} and {INDEX}. Delete one.")
     weight_map = _read_index(index)
-    tensors = {}
+    tensors: dict[str, StoredTensor] = {}
     for shard in sorted(set(weight_map.values())):
-        found = open_file(place(folder, shard))
+        found = open_file(checked_path(folder, shard))
         if repeated := sorted(set(found) & set(tensors)):
-            raise InputError(
-                f"{folder / shard}: {repeated[0]} stands in another shard too: refused"
-            )
+            raise InputError(f"{folder / shard}: tensor {repeated[0]} is in another shard too")
         tensors |= found
-    differing = sorted(set(tensors) ^ set(weight_map)) + sorted(
-        name
-        for name in set(tensors) & set(weight_map)
-        if tensors[name].file.name != weight_map[name]
-    )
-    if differing:
-        raise InputError(
-            f"{index}: index and shards disagree about {len(differing)} tensors, "
-            f"{differing[0]} first: fetch or write the folder again"
-        )
+    found_map = {name: tensor.file.name for name, tensor in tensors.items()}
+    if differing := sorted(dict(set(found_map.items()) ^ set(weight_map.items()))):
+        count = pluralise(len(differing), "tensor")
+        raise InputError(f"{index}: index and shards disagree about {count}, first {differing[0]}. Fetch it again.")
     return tensors
 
 
-def files_of(folder: Path) -> list[str]:
-    """Name the files that the weights of a folder are in.
-
-    Args:
-        folder: holds an index of shards, or has `model.safetensors` or shall have it.
-
-    Returns:
-        Names of files, which need not all be there.
-
-    Raises:
-        InputError: the index is none.
-    """
-    index = place(folder, INDEX)
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files that hold the weights of a folder, whether or not they are there."""
+    index = checked_path(folder, INDEX)
     return sorted(set(_read_index(index).values())) if index.exists() else [WEIGHTS]
 
 
 def _read_index(index: Path) -> dict[str, str]:
-    """Read which tensor is in which shard, every shard a plain name of a file."""
     try:
         weight_map = read_json(index)["weight_map"]
         shards = set(weight_map.values())
-        plain = all(
-            os.path.basename(shard) == shard and shard not in ("", ".", "..") for shard in shards
-        )
+        plain = all(os.path.basename(shard) == shard and shard not in ("", ".", "..") for shard in shards)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index}: not an index of shards: fetch or write it again") from error
+        raise InputError(f"{index}: not an index of shards. Fetch or write it again.") from error
     if not plain:
-        raise InputError(f"{index}: names a shard outside of its folder: refused")
+        raise InputError(f"{index}: names a shard outside its folder")
     return weight_map
 
 
-def write_folder(
-    folder: Path,
-    specs: Mapping[str, Spec],
-    parts: Callable[[str], Iterable[np.ndarray]],
-    shard_bytes: int = SHARD_BYTES,
-) -> None:
-    """Write tensors to a folder, sharded when they do not fit one file.
-
-    Args:
-        folder: an existing folder.
-        specs: shape and dtype of every tensor, by name.
-        parts: gives a tensor as consecutive pieces of its rows, so that it never has to be whole.
-        shard_bytes: largest shard; a single larger tensor gets a shard of its own.
-    """
+def write_tensors(folder: Path, specs: Mapping[str, TensorSpec], parts: Parts, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write tensors to a folder, in shards of at most `shard_bytes` where one file is too small."""
     shards = _shard(specs, shard_bytes)
     if len(shards) == 1:
         _write_file(folder / WEIGHTS, shards[0], parts)
@@ -228,8 +160,8 @@ def write_folder(
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
-def _shard(specs: Mapping[str, Spec], shard_bytes: int) -> list[dict[str, Spec]]:
-    shards: list[dict[str, Spec]] = [{}]
+def _shard(specs: Mapping[str, TensorSpec], shard_bytes: int) -> list[dict[str, TensorSpec]]:
+    shards: list[dict[str, TensorSpec]] = [{}]
     used = 0
     for name, spec in specs.items():
         if shards[-1] and used + spec.nbytes > shard_bytes:
@@ -240,27 +172,19 @@ def _shard(specs: Mapping[str, Spec], shard_bytes: int) -> list[dict[str, Spec]]
     return shards
 
 
-def _write_file(
-    path: Path, specs: Mapping[str, Spec], parts: Callable[[str], Iterable[np.ndarray]]
-) -> None:
-    """Write one file, its header padded so that mapped tensors are aligned.
-
-    safetensors' own writer wants every tensor in memory at once and aligns to 8 bytes only; the
-    format is that of https://github.com/huggingface/safetensors#format.
-    """
+def _write_file(path: Path, specs: Mapping[str, TensorSpec], parts: Parts) -> None:
+    # safetensors' own writer wants every tensor in memory and aligns to 8 bytes only. The format:
+    # https://github.com/huggingface/safetensors#format
     # Tensors whose size keeps the next one aligned come first.
     ordered = sorted(specs, key=lambda name: specs[name].nbytes % ALIGNMENT != 0)
-    # transformers opens no file without this mark.
+    # transformers opens no file without this entry.
     header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in ordered:
         spec = specs[name]
         offsets = [end, end + spec.nbytes]
-        header[name] = {
-            "dtype": _NAMES[spec.dtype],
-            "shape": list(spec.shape),
-            "data_offsets": offsets,
-        }
+        dtype = _NAMES[spec.dtype]
+        header[name] = {"dtype": dtype, "shape": list(spec.shape), "data_offsets": offsets}
         end = offsets[1]
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
@@ -272,9 +196,7 @@ def _write_file(
                 file.write(part.reshape(-1).view(np.uint8).data)
                 written += part.nbytes
             if written != specs[name].nbytes:
-                raise ValueError(
-                    f"{name}: {written} bytes came, {specs[name].nbytes} were announced"
-                )
+                raise ValueError(f"{name}: got {written} bytes, expected {specs[name].nbytes}")
         file.flush()
         os.fsync(file.fileno())
 
@@ -282,5 +204,5 @@ def _write_file(
 def _checked(parts: Iterable[np.ndarray], dtype: np.dtype, name: str) -> Iterator[np.ndarray]:
     for part in parts:
         if part.dtype != dtype:
-            raise ValueError(f"{name}: {part.dtype} came, {dtype} was announced")
+            raise ValueError(f"{name}: got {part.dtype}, expected {dtype}")
         yield np.ascontiguousarray(part)

@@ -1,1 +1,1 @@
-"""Reading, cleaning and batching proteins."""
+"""Reading, cleaning, checking and batching proteins."""

@@ -1,180 +1,115 @@
-"""From proteins as they were read to splits that do not leak, and the report on it."""
+"""From proteins as they were read to splits that do not leak, with a report."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Gt, Le
 from jaxtyping import Int
 
+from eqxesm.config import configuration
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene_report import Hygiene, Overlap
-from eqxesm.data.records import LabelledProtein
-from eqxesm.data.scan import NOTHING, Scan, Sequences, Split, cleaned, digest
+from eqxesm.data.lazy import LazySequence
+from eqxesm.data.protein import Protein
+from eqxesm.data.scan import NO_DIGEST, Scan, Split, clean_or_none, digest
 from eqxesm.data.similarity import nearest_identity
-from eqxesm.data.tags import count
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, pluralise
+from heads.fields import Count
 
 
-@dataclass(frozen=True)
+@configuration
 class Policy:
     """What training proteins must fulfil.
 
-    Attributes:
-        leakage: what to do about training proteins that stand in validation or in a test set too,
-            and validation ones that stand in a test set: "refuse" or "remove" them.
-        max_residues: the longest protein to train on and to validate with.
-        length_percentile: the same as a percentile of the training lengths, such as 99.0.
-        max_identity: a training protein at least this identical to a held-out one leaks too, such
-            as 0.3. It takes MMseqs2.
-
-    Raises:
-        ValueError: a value is out of range, or the length is limited twice.
+    Training proteins that are in a held-out split too, by sequence, cluster or identity of at least
+    `max_identity`, are refused or removed. Longer ones than `max_residues`, or than a percentile of
+    the training lengths, are left out.
     """
 
-    leakage: str = "refuse"
-    max_residues: int | None = None
-    length_percentile: float | None = None
-    max_identity: float | None = None
+    leakage: Literal["refuse", "remove"] = "refuse"
+    max_residues: Count | None = None
+    length_percentile: Annotated[float, Gt(0), Le(100)] | None = None
+    max_identity: Annotated[float, Gt(0), Le(1)] | None = None
 
     def __post_init__(self):
-        if self.leakage not in ("refuse", "remove"):
-            raise ValueError(f"leakage is {self.leakage!r}: it must be 'refuse' or 'remove'")
         if self.max_residues is not None and self.length_percentile is not None:
-            raise ValueError("max_residues and length_percentile are both given: choose one")
-        if self.max_residues is not None and self.max_residues < 1:
-            raise ValueError(f"max_residues is {self.max_residues}: it must be at least 1")
-        if self.length_percentile is not None and not 0 < self.length_percentile <= 100:
-            raise ValueError(
-                f"length_percentile is {self.length_percentile}: it must be above 0, at most 100"
-            )
-        if self.max_identity is not None and not 0 < self.max_identity <= 1:
-            raise ValueError(f"max_identity is {self.max_identity}: it must be above 0, at most 1")
+            raise ValueError("max_residues and length_percentile are both given. Choose one.")
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What to train on, to stop by and to measure with.
-
-    Attributes:
-        training: to learn from.
-        validation: to stop by.
-        tests: to measure with, by name.
-        limit: residues of the longest protein to train on.
-        report: how they came about.
-    """
+    """What to train on, to stop by and to test on."""
 
     training: Split
     validation: Split
     tests: dict[str, Split]
-    limit: int
     report: Hygiene
 
 
-def prepare(
-    training: Sequence[LabelledProtein],
-    validation: Sequence[LabelledProtein],
-    tests: Mapping[str, Sequence[LabelledProtein]],
+def prepare_splits(
+    training: Sequence[Protein],
+    validation: Sequence[Protein],
+    tests: Mapping[str, Sequence[Protein]],
     cleaning: Cleaning,
     policy: Policy,
 ) -> Splits:
-    """Leave out what must not be trained on or measured with.
-
-    Proteins are compared by their cleaned sequences. Left out are: in every split what cannot be
-    cleaned; in training and validation sequences with both labels, all but the first of equal
-    ones, those longer than the policy allows, and those that leak. A training protein leaks if
-    its sequence stands in validation or in a test set, if its cluster stands in validation, or if
-    it is too much like a held-out protein; a validation protein, if its sequence stands in a test
-    set. Test sets otherwise stay as they were published. Sequences are read one by one and not
-    kept, only 16-byte digests of them; a search by identity writes them to a temporary folder.
-
-    Args:
-        training: proteins of all training sources.
-        validation: proteins of all validation sources.
-        tests: proteins by the name of the test set.
-        cleaning: how sequences are cleaned.
-        policy: the rules that can be chosen.
-
-    Returns:
-        The splits, and a report.
-
-    Raises:
-        InputError: something leaks and the policy is to refuse it, a split is empty in the end, or
-            training or validation is left with one class.
-    """
+    """Leave out what must not be trained on or measured with. Test sets stay as published."""
     train = Scan("training", training, cleaning)
-    held = Scan("validation", validation, cleaning)
+    held_out = Scan("validation", validation, cleaning)
     test_scans = [Scan(name, tests[name], cleaning, is_test=True) for name in tests]
-    scans = [train, held, *test_scans]
-    for scan in (train, held):
-        conflicting, repeated = scan.repeats()
+    scans = [train, held_out, *test_scans]
+    for scan in (train, held_out):
+        conflicting, repeated = scan.find_repeats()
         scan.leave_out(conflicting, "conflicting labels")
         scan.leave_out(repeated, "duplicate")
     for scan in scans:
         scan.check()
-    limit, limit_rule = _limit(policy, train.lengths[train.rows])
+    limit, limit_rule = _choose_limit(policy, train.lengths[train.rows])
     if limit is not None:
-        for scan in (train, held):
+        for scan in (train, held_out):
             scan.leave_out(scan.lengths > limit, "too long")
-    leakage = _leakage(train, held, test_scans, policy)
+    leakage = _leave_out_leakage(train, held_out, test_scans, policy)
     for scan in scans:
         scan.check()
-    limit = int(train.lengths[train.rows].max()) if limit is None else limit
     report = Hygiene(
         portions=tuple(portion for scan in scans for portion in scan.portions()),
-        limit=limit,
+        limit=int(train.lengths[train.rows].max()) if limit is None else limit,
         limit_rule=limit_rule,
         leakage=leakage,
-        overlaps=_overlaps(test_scans),
-        data_digest=_data_digest(scans),
+        overlaps=_find_overlaps(test_scans),
+        data_digest=_digest_data(scans),
     )
-    return Splits(
-        train.split(), held.split(), {scan.name: scan.split() for scan in test_scans}, limit, report
-    )
+    split_tests = {scan.name: scan.split() for scan in test_scans}
+    return Splits(train.split(), held_out.split(), split_tests, report)
 
 
-def cross_validation_folds(
-    proteins: Sequence[LabelledProtein], cleaning: Cleaning
-) -> dict[str, Int[np.ndarray, " _"]]:
-    """Find the folds of a cross-validation, and that none of them leaks.
-
-    Args:
-        proteins: each with its fold.
-        cleaning: how sequences are cleaned before they are compared.
-
-    Returns:
-        Indices of the proteins by fold, the folds in the order of their names.
-
-    Raises:
-        InputError: a protein has no fold, there are fewer than two folds, or a cluster or a
-            sequence stands in two of them.
-    """
+def cross_validation_folds(proteins: Sequence[Protein], cleaning: Cleaning) -> dict[str, Int[np.ndarray, " _"]]:
+    """Indices of the proteins of each fold. Folds that share a sequence or cluster are refused."""
     folds: dict[str, list[int]] = {}
     seen: dict[tuple[str, bytes], tuple[str, str]] = {}
     for index, protein in enumerate(proteins):
         if protein.fold is None:
-            raise InputError(
-                f"protein {protein.id!r} has no fold: set fold_column, or leave it out"
-            )
+            raise InputError(f"protein {protein.id!r} has no fold. Set fold_column, or leave it out.")
         folds.setdefault(protein.fold, []).append(index)
-        sequence = cleaned(cleaning, protein)
+        sequence = clean_or_none(cleaning, protein)
         for kind, text in (("sequence", sequence), ("cluster", protein.cluster)):
             if text is None:
                 continue
             here = protein.fold, protein.id
-            there = seen.setdefault((kind, digest(text)), here)
-            if there[0] != here[0]:
-                raise InputError(
-                    f"a fold leaks: the {kind} of {protein.id!r} in fold {here[0]} stands in fold "
-                    f"{there[0]} too, as {there[1]!r}: put both into one fold, or leave one out"
-                )
+            first = seen.setdefault((kind, digest(text)), here)
+            if first[0] != here[0]:
+                both = f"{protein.id!r} in fold {here[0]} and {first[1]!r} in fold {first[0]}"
+                raise InputError(f"folds leak: {both} have the same {kind}. Put both into one fold.")
     if len(folds) < 2:
-        raise InputError(f"{count(len(folds), 'fold')}: a cross-validation needs at least 2")
+        raise InputError(f"{pluralise(len(folds), 'fold')}: cross-validation needs at least 2")
     return {fold: np.array(folds[fold], np.int64) for fold in sorted(folds)}
 
 
-def _limit(policy: Policy, lengths: Int[np.ndarray, " n"]) -> tuple[int | None, str]:
+def _choose_limit(policy: Policy, lengths: Int[np.ndarray, " n"]) -> tuple[int | None, str]:
     if policy.max_residues is not None:
         return policy.max_residues, "max_residues"
     if policy.length_percentile is None:
@@ -183,27 +118,23 @@ def _limit(policy: Policy, lengths: Int[np.ndarray, " n"]) -> tuple[int | None, 
     return int(np.percentile(lengths, percentile)), f"percentile {percentile:g} of training lengths"
 
 
-def _leakage(
-    training: Scan, validation: Scan, tests: list[Scan], policy: Policy
-) -> dict[str, int | str]:
-    # Training goes first, so that it meets validation as it was.
-    exact = sum(_shared(training, other, "sequence", policy) for other in (validation, *tests))
+def _leave_out_leakage(training: Scan, validation: Scan, tests: list[Scan], policy: Policy) -> dict[str, int | str]:
+    # Training is compared first, with validation as it was.
+    exact = sum(_leave_out_shared(training, o, "sequence", policy) for o in (validation, *tests))
     leakage: dict[str, int | str] = {"exact": exact}
-    if all((scan.clusters != np.void(NOTHING)).any() for scan in (training, validation)):
-        leakage["cluster"] = _shared(training, validation, "cluster", policy)
+    if all((scan.clusters != np.void(NO_DIGEST)).any() for scan in (training, validation)):
+        leakage["cluster"] = _leave_out_shared(training, validation, "cluster", policy)
     else:
-        leakage["cluster"] = "not checked: training or validation carries no clusters"
-    leakage["identity"] = _alike(training, [validation, *tests], policy)
-    leakage["exact"] += sum(_shared(validation, test, "sequence", policy) for test in tests)
-    return leakage
+        leakage["cluster"] = "not checked: training or validation has no clusters"
+    leakage["identity"] = _leave_out_similar(training, [validation, *tests], policy)
+    exact += sum(_leave_out_shared(validation, test, "sequence", policy) for test in tests)
+    return leakage | {"exact": exact}
 
 
-def _shared(scan: Scan, other: Scan, what: str, policy: Policy) -> int:
-    """Leave out what stands in another split too, by its sequence or by its cluster."""
-    keys, others = (
-        (one.digests if what == "sequence" else one.clusters)[one.rows] for one in (scan, other)
-    )
-    leaks = np.isin(keys, others) & (keys != np.void(NOTHING))
+def _leave_out_shared(scan: Scan, other: Scan, what: str, policy: Policy) -> int:
+    """Leave out proteins whose sequence or cluster is in another split too."""
+    keys, others = ((one.digests if what == "sequence" else one.clusters)[one.rows] for one in (scan, other))
+    leaks = np.isin(keys, others) & (keys != np.void(NO_DIGEST))
     if not leaks.any():
         return 0
     row = np.flatnonzero(leaks)[0]
@@ -213,11 +144,13 @@ def _shared(scan: Scan, other: Scan, what: str, policy: Policy) -> int:
     return _leave_out_leaks(scan, scan.rows[leaks], rule, f"{other.title}: {found}", policy)
 
 
-def _alike(training: Scan, held_out: list[Scan], policy: Policy) -> int | str:
-    """Leave out what is too much like a held-out protein."""
+def _leave_out_similar(training: Scan, held_out: list[Scan], policy: Policy) -> int | str:
+    """Leave out proteins that are too similar to a held-out one."""
     if policy.max_identity is None:
         return "not checked: max_identity is not set"
-    identity = nearest_identity(Sequences(training), Sequences(*held_out))
+    parts = [scan.sequences() for scan in held_out]
+    targets = LazySequence(sum(map(len, parts)), lambda _: "", lambda: chain.from_iterable(parts))
+    identity = nearest_identity(training.sequences(), targets)
     if identity is None:
         return "not checked: mmseqs is not installed"
     leaks = identity >= policy.max_identity
@@ -225,31 +158,24 @@ def _alike(training: Scan, held_out: list[Scan], policy: Policy) -> int | str:
         return 0
     rows = training.rows[leaks]
     first = training.proteins[int(rows[0])].id
-    found = f"the held-out splits: {first!r} is {identity[leaks][0]:.0%} identical with one there"
+    found = f"held-out splits: {first!r} is {identity[leaks][0]:.0%} identical to one there"
     return _leave_out_leaks(training, rows, "leaks by identity", found, policy)
 
 
-def _leave_out_leaks(
-    scan: Scan, rows: Int[np.ndarray, " leaks"], rule: str, found: str, policy: Policy
-) -> int:
+def _leave_out_leaks(scan: Scan, rows: Int[np.ndarray, " leaks"], rule: str, found: str, policy: Policy) -> int:
     if policy.leakage == "refuse":
-        raise InputError(
-            f"{count(len(rows), f'{scan.name} protein')} {'leaks' if len(rows) == 1 else 'leak'} "
-            f'into {found}: leave out what leaks, or set data.leakage = "remove"'
-        )
+        who = f"{pluralise(len(rows), f'{scan.name} protein')} {'leaks' if len(rows) == 1 else 'leak'}"
+        raise InputError(f'{who} into {found}. Leave out what leaks, or set data.leakage = "remove".')
     mask = np.zeros(len(scan.rule), bool)
     mask[rows] = True
     scan.leave_out(mask, rule)
     return len(rows)
 
 
-def _overlaps(tests: list[Scan]) -> tuple[Overlap, ...]:
+def _find_overlaps(tests: list[Scan]) -> tuple[Overlap, ...]:
     found = []
     for first, second in combinations(tests, 2):
-        a, b = (
-            [scan.digests[scan.rows][scan.labels[scan.rows] == y] for y in (0, 1)]
-            for scan in (first, second)
-        )
+        a, b = ([scan.digests[scan.rows][scan.labels[scan.rows] == y] for y in (0, 1)] for scan in (first, second))
         shared = np.intersect1d(np.concatenate(a), np.concatenate(b))
         opposite = np.union1d(np.intersect1d(a[0], b[1]), np.intersect1d(a[1], b[0]))
         if len(shared):
@@ -257,7 +183,7 @@ def _overlaps(tests: list[Scan]) -> tuple[Overlap, ...]:
     return tuple(found)
 
 
-def _data_digest(scans: list[Scan]) -> str:
+def _digest_data(scans: list[Scan]) -> str:
     digest = hashlib.sha256()
     for scan in scans:
         rows = scan.rows

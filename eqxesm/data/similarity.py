@@ -1,4 +1,4 @@
-"""How alike proteins are, as MMseqs2 sees it."""
+"""Sequence identity between sets of proteins, by MMseqs2."""
 
 import shutil
 import subprocess
@@ -14,38 +14,25 @@ from eqxesm.errors import InputError
 PROGRAM = "mmseqs"
 
 FLAGS = (
-    "-s", "7.5",             # the most sensitive prefilter: 30% identity is far for its k-mers
-    "--alignment-mode", "3",  # align, and tell start, end and identity
-    "-a", "1",               # keep the alignment, so that identical pairs are counted, not rounded
-    "--dbtype", "1",         # proteins, whatever letters the first of them happen to have
+    "-s", "7.5",              # the most sensitive prefilter: 30% identity is far for its k-mers
+    "--alignment-mode", "3",  # align, and report start, end and identity
+    "-a", "1",                # keep the alignment, so that identical pairs are counted, not rounded
+    "--dbtype", "1",          # proteins, whatever letters the first of them happen to have
     "--threads", "2",
-    "-v", "1",               # errors only
+    "-v", "1",                # errors only
     "--format-output", "query,nident,alnlen,qstart,qend,qlen,tstart,tend,tlen",
 )  # fmt: skip
-"""Flags of `mmseqs easy-search`; the others stand at their defaults, among them an E-value of at
-most 1e-3, the 300 best targets of the prefilter a query, and low complexity masked there."""
+"""Flags of `mmseqs easy-search`. The others keep their defaults: an E-value of at most 1e-3, the 300
+best targets of the prefilter per query, low complexity masked."""
 
 
 def nearest_identity(
     queries: Sequence[str], targets: Sequence[str], *, coverage: float = 0.5
 ) -> Float[np.ndarray, " queries"] | None:
-    """Find how alike each protein is to the most alike of others.
+    """Identity of each query to its most similar target, 0 to 1; None where MMseqs2 is missing.
 
-    Identity is that of a local alignment: identical pairs by columns, gaps counted. It counts
-    where the alignment covers enough of either sequence, the shorter one usually. Pairs that the
-    search does not find are taken for unrelated, so a family may be missed, mostly below 30%.
-
-    Args:
-        queries: residues of each.
-        targets: residues of each.
-        coverage: least share of the query or of the target that lies within the alignment.
-
-    Returns:
-        float64 identity of each query, 0 to 1, 0 where nothing is found; None where MMseqs2
-        (Steinegger and Soeding 2017) is not installed.
-
-    Raises:
-        InputError: MMseqs2 failed.
+    Identity is identical pairs by columns of the alignment. Only alignments over at least
+    `coverage` of either sequence count.
     """
     if shutil.which(PROGRAM) is None:
         return None
@@ -55,10 +42,7 @@ def nearest_identity(
     for line in _search(queries, targets):
         query, identical, columns, *ends = map(int, line.split("\t"))
         query_start, query_end, query_length, target_start, target_end, target_length = ends
-        covered = max(
-            (query_end - query_start + 1) / query_length,
-            (target_end - target_start + 1) / target_length,
-        )
+        covered = max((query_end - query_start + 1) / query_length, (target_end - target_start + 1) / target_length)
         if covered >= coverage:
             nearest[query] = max(nearest[query], identical / columns)
     return nearest
@@ -74,9 +58,6 @@ def _search(queries: Sequence[str], targets: Sequence[str]) -> Iterable[str]:
         command = [PROGRAM, "easy-search", *map(str, paths), str(folder / "temporary"), *FLAGS]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = " ".join((done.stdout + done.stderr).split())[-200:]
-            raise InputError(
-                f"{PROGRAM} easy-search failed with status {done.returncode} ({said}): "
-                "check the installation and the room in the temporary folder"
-            )
+            output = " ".join((done.stdout + done.stderr).split())[-200:]
+            raise InputError(f"{PROGRAM} easy-search failed with status {done.returncode} ({output})")
         return paths[2].read_text().splitlines()

@@ -1,46 +1,23 @@
 """Encoders: from one protein to one feature vector per position."""
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jaxtyping import PyTree
+from collections.abc import Callable
 
-from eqxesm.encoders.base import (
-    AbstractEncoder,
-    Inputs,
-    as_probabilities,
-    padding_mask,
-    residue_mask,
-)
-from eqxesm.encoders.config import D_HEAD, PRESETS, ESMCConfig
-from eqxesm.encoders.esmc import ESMC, TYPES, ESMCOutput
-from eqxesm.encoders.onehot import OneHot, OneHotConfig
+from eqxesm.encoders.base import AbstractEncoder, Inputs, as_probabilities, cast, padding_mask, residue_mask
+from eqxesm.encoders.config import PRESETS, EncoderConfig, ESMCConfig, OneHotConfig
+from eqxesm.encoders.esmc import ESMC, ESMCOutput
+from eqxesm.encoders.onehot import OneHot
 
-ENCODERS = {**TYPES, "one_hot": (OneHotConfig, OneHot)}
-"""Configuration class and encoder class by the name that `config.json` uses."""
-
-
-def cast(tree: PyTree, dtype: jnp.dtype | type) -> PyTree:
-    """Change the precision of every floating-point array in a model.
-
-    Args:
-        tree: any model or part of one.
-        dtype: the new floating-point dtype, such as `jnp.bfloat16`.
-
-    Returns:
-        A tree of the same structure.
-    """
-    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
-
+ENCODERS: dict[type, Callable[..., AbstractEncoder]] = {ESMCConfig: ESMC, OneHotConfig: OneHot}
+"""The encoder that each configuration builds. A new encoder is registered here."""
 
 __all__ = [
-    "D_HEAD",
     "ENCODERS",
     "ESMC",
     "PRESETS",
     "AbstractEncoder",
     "ESMCConfig",
     "ESMCOutput",
+    "EncoderConfig",
     "Inputs",
     "OneHot",
     "OneHotConfig",

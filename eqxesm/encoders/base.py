@@ -1,26 +1,30 @@
 """What every encoder offers, and how its two kinds of input are read."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from eqxesm.alphabet import PAD, VOCAB_SIZE, AnyArray, is_residue
+from eqxesm.checkpoint.record import is_about
+from eqxesm.encoders.attention import Features
+
+Tree = TypeVar("Tree")
 
 Inputs = Int[AnyArray, " length"] | Float[AnyArray, "length vocab"]
-"""Tokens of one protein, or a probability of each vocabulary row at each position."""
+"""Tokens of one protein, or a soft sequence: a probability per position and vocabulary row."""
+
+
+SequenceId = Int[AnyArray, " length"] | None
 
 
 class AbstractEncoder(eqx.Module):
-    """Maps one protein to one feature vector per position; batches come from `jax.vmap`.
-
-    Attributes:
-        config: the encoder's frozen configuration.
-    """
+    """Maps one protein to one feature vector per position. Use `jax.vmap` for batches."""
 
     config: eqx.AbstractVar[Any]
 
@@ -30,81 +34,55 @@ class AbstractEncoder(eqx.Module):
         """Width of the features."""
 
     @abstractmethod
-    def features(
-        self,
-        inputs: Inputs,
-        sequence_id: Int[AnyArray, " length"] | None = None,
-        *,
-        remat: bool = False,
-    ) -> Float[Array, "length d_model"]:
-        """Compute the features of one protein.
+    def features(self, inputs: Inputs, sequence_id: SequenceId = None, *, remat: bool = False) -> Features:
+        """Features of one protein, differentiable with respect to a soft sequence.
 
         Args:
-            inputs: tokens `[length]` or probabilities `[length vocab]`.
-            sequence_id: chain of each position, -1 at padding; positions attend within their
-                chain only. By default everything but padding is one chain.
-            remat: recompute activations in the backward pass instead of keeping them.
-
-        Returns:
-            Features `[length d_model]`; what stands at padding is finite and means nothing.
+            sequence_id: equal within a chain and -1 at padding; chains do not see each other. By
+                default everything but padding is one chain.
+            remat: recompute activations in the backward pass, to save memory.
         """
 
 
 def check_inputs(inputs: Inputs) -> None:
-    """Refuse what is not one protein.
-
-    Args:
-        inputs: tokens `[length]` or probabilities `[length vocab]`.
-
-    Raises:
-        ValueError: it is a batch, or its last axis is not the vocabulary's.
-    """
-    tokens = jnp.issubdtype(inputs.dtype, jnp.integer)
-    if inputs.ndim != (1 if tokens else 2) or not (tokens or inputs.shape[1] == VOCAB_SIZE):
+    """Refuse what is not one protein."""
+    is_tokens = jnp.issubdtype(inputs.dtype, jnp.integer)
+    if inputs.ndim != (1 if is_tokens else 2) or not (is_tokens or inputs.shape[1] == VOCAB_SIZE):
         raise ValueError(
-            f"inputs are {inputs.dtype} of shape {inputs.shape}: give tokens [length] or "
-            f"probabilities [length {VOCAB_SIZE}] of one protein, and jax.vmap over a batch"
+            f"expected tokens [length] or probabilities [length {VOCAB_SIZE}] of one protein, got "
+            f"{inputs.dtype} {list(inputs.shape)}. Use jax.vmap for a batch."
         )
 
 
 def as_probabilities(inputs: Inputs) -> Float[Array, "length vocab"]:
-    """Read tokens as the one-hot case of probabilities.
-
-    Args:
-        inputs: tokens `[length]` or probabilities `[length vocab]`.
-
-    Returns:
-        Probabilities `[length vocab]`, float32 when made from tokens.
-    """
+    """Tokens as a one-hot soft sequence; a soft sequence as it is."""
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         return jax.nn.one_hot(inputs, VOCAB_SIZE, dtype=jnp.float32)
     return jnp.asarray(inputs)
 
 
 def padding_mask(inputs: Inputs) -> Bool[Array, " length"]:
-    """True at padding: the token is `<pad>`, or its probability is above one half.
-
-    Args:
-        inputs: tokens `[length]` or probabilities `[length vocab]`.
-
-    Returns:
-        Boolean array `[length]`.
-    """
+    """True at padding: the token is `<pad>`, or its probability is above one half."""
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         return jnp.asarray(inputs) == PAD
     return jnp.asarray(inputs)[:, PAD] > 0.5
 
 
 def residue_mask(inputs: Inputs) -> Bool[Array, " length"]:
-    """True at residues: the token is one, or residues hold above half of the probability.
-
-    Args:
-        inputs: tokens `[length]` or probabilities `[length vocab]`.
-
-    Returns:
-        Boolean array `[length]`.
-    """
+    """True at residues: the token is one, or residues have above half of the probability."""
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         return jnp.asarray(is_residue(inputs))
     residues = np.flatnonzero(is_residue(np.arange(VOCAB_SIZE)))
     return jnp.asarray(inputs)[:, residues].sum(axis=-1) > 0.5
+
+
+def cast(tree: Tree, dtype: DTypeLike) -> Tree:
+    """Cast the floating-point arrays of `tree`, leave the rest.
+
+    Scalars are left too: they are settings, such as the temperature of a model.
+    """
+
+    def convert(leaf: Any) -> Any:
+        return leaf.astype(dtype) if eqx.is_inexact_array(leaf) and leaf.ndim else leaf
+
+    return jax.tree.map(convert, tree, is_leaf=is_about)

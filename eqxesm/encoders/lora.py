@@ -1,21 +1,24 @@
-"""Low-rank adapters: a small trainable product beside a linear layer that stays as it is.
+"""Low-rank adapters: a small trainable product added to a linear layer that stays as it is.
 
 Hu et al. 2021, arXiv:2106.09685. Adapters are put in and taken out by surgery on the tree; no layer
 knows of them.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from annotated_types import MinLen
 from equinox.nn import Linear
 from jaxtyping import Array, Float, PRNGKeyArray
+from pydantic import AfterValidator, Strict
 
+from eqxesm.checkpoint.record import is_about, with_about
+from eqxesm.config import configuration
 from eqxesm.errors import InputError
+from heads.fields import Count, Positive
 
 Tree = TypeVar("Tree")
 
@@ -28,40 +31,33 @@ TARGETS = {
     "up": lambda block: block.ffn.up,
     "down": lambda block: block.ffn.down,
 }
-"""The linear layers of a block by the names that `LoRAConfig.targets` uses."""
+"""The linear layers of a block, by the names in `LoRAConfig.targets`."""
 
 ADAPTER_LEAVES = ("lora_a", "lora_b")
-"""What is trained of an adapted layer."""
+"""The arrays of an adapter."""
 
 
-@dataclass(frozen=True)
+def _check_distinct(targets: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(targets)) < len(targets):
+        raise ValueError("expected each layer once")
+    return targets
+
+
+Targets = Annotated[
+    tuple[Literal["query", "key", "value", "out", "gate", "up", "down"], ...],
+    Strict(False),
+    MinLen(1),
+    AfterValidator(_check_distinct),
+]
+
+
+@configuration
 class LoRAConfig:
-    """Where adapters go and how large they are.
+    """Size of the adapters, and the linear layers of every block that get one."""
 
-    Args:
-        rank: width of the product.
-        alpha: the product is scaled by `alpha / rank`.
-        targets: linear layers of every block, of `query key value out gate up down`.
-
-    Raises:
-        ValueError: the rank is below 1, alpha is not positive, or a target does not exist.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = ("query", "key", "value", "out")
-
-    def __post_init__(self):
-        if self.rank < 1:
-            raise ValueError(f"rank is {self.rank}: it must be at least 1")
-        if not (self.alpha > 0 and math.isfinite(self.alpha)):
-            raise ValueError(f"alpha is {self.alpha}: it must be positive and finite")
-        unknown = [target for target in self.targets if target not in TARGETS]
-        if unknown or not self.targets or len(set(self.targets)) < len(self.targets):
-            raise ValueError(
-                f"targets are {', '.join(self.targets) or 'none'}: name some of "
-                f"{', '.join(TARGETS)}, each once"
-            )
+    rank: Count = 8
+    alpha: Positive = 16.0  # the product is scaled by alpha / rank
+    targets: Targets = ("query", "key", "value", "out")
 
 
 class LoRALinear(eqx.Module):
@@ -74,40 +70,19 @@ class LoRALinear(eqx.Module):
 
     @property
     def scale(self) -> float:
-        """What the product is multiplied by."""
         return self.alpha / self.lora_a.shape[-2]
 
     def __call__(self, x: Float[Array, " d_in"]) -> Float[Array, " d_out"]:
-        """Transform one vector.
-
-        Args:
-            x: input `[d_in]`.
-
-        Returns:
-            Output `[d_out]`.
-        """
         return self.base(x) + self.scale * (self.lora_b @ (self.lora_a @ x))
 
 
-def add_lora(encoder: Tree, config: LoRAConfig, *, key: PRNGKeyArray) -> Tree:
-    """Put adapters beside linear layers of every block; the function stays the same at first.
+def add_lora(encoder: Any, config: LoRAConfig, *, key: PRNGKeyArray) -> Any:
+    """Add float32 adapters to an `ESMC`. The function stays the same until they are trained.
 
-    `lora_a` is drawn as the layers' own weights are, uniform within `1 / sqrt(d_in)`; `lora_b` is
-    zero.
-
-    Args:
-        encoder: an `ESMC`.
-        config: where and how large.
-        key: source of randomness.
-
-    Returns:
-        The encoder with float32 adapters.
-
-    Raises:
-        ValueError: the encoder has no blocks.
+    `lora_a` is uniform within `1 / sqrt(d_in)`, as the layers' own weights are; `lora_b` is zero.
     """
     if not hasattr(encoder, "blocks"):
-        raise ValueError(f"{type(encoder).__name__} has no blocks to put adapters in")
+        raise InputError(f"{type(encoder).__name__} has no blocks to add adapters to")
 
     def adapt(layer: Linear, key: PRNGKeyArray) -> LoRALinear:
         layers, d_out, d_in = layer.weight.shape
@@ -117,93 +92,54 @@ def add_lora(encoder: Tree, config: LoRAConfig, *, key: PRNGKeyArray) -> Tree:
         return LoRALinear(layer, lora_a, lora_b, config.alpha)
 
     keys = jax.random.split(key, len(config.targets))
+    adapted = encoder
     for target, target_key in zip(config.targets, keys, strict=True):
-        layer = TARGETS[target](encoder.blocks)
-        encoder = eqx.tree_at(
+        adapted = eqx.tree_at(
             lambda encoder, target=target: TARGETS[target](encoder.blocks),
-            encoder,
-            adapt(layer, target_key),
+            adapted,
+            adapt(TARGETS[target](encoder.blocks), target_key),
         )
-    return encoder
+    return with_about(adapted, encoder.about)
 
 
 def merge_lora(tree: Tree) -> Tree:
-    """Add every adapter's product to the layer that it stands beside.
+    """Add every adapter's product to its layer: the same function, and precision, without adapters."""
 
-    Args:
-        tree: an encoder, or a model around one.
-
-    Returns:
-        The same function without adapters, its layers in the precision that they had.
-    """
-
-    def is_adapter(node: object) -> bool:
-        return isinstance(node, LoRALinear)
-
-    def merge(node: object) -> object:
-        if not isinstance(node, LoRALinear):
-            return node
-        weight = node.base.weight
-        # The product is float32, and so is the sum: only the result is rounded.
-        update = node.scale * jnp.matmul(node.lora_b, node.lora_a, precision="highest")
+    def merge(adapter: LoRALinear) -> Linear:
+        weight = adapter.base.weight
+        # The sum is float32; only the result is rounded.
+        update = adapter.scale * jnp.matmul(adapter.lora_b, adapter.lora_a, precision="highest")
         merged = (weight.astype(update.dtype) + update).astype(weight.dtype)
-        return eqx.tree_at(lambda layer: layer.weight, node.base, merged)
+        return eqx.tree_at(lambda layer: layer.weight, adapter.base, merged)
 
-    return jax.tree.map(merge, tree, is_leaf=is_adapter)
+    return _map_adapters(merge, tree)
 
 
 def remove_lora(tree: Tree) -> Tree:
-    """Take every adapter out, and what it learnt with it.
+    """Take out every adapter, and what it learnt with it."""
+    return _map_adapters(lambda adapter: adapter.base, tree)
 
-    Args:
-        tree: an encoder, or a model around one.
 
-    Returns:
-        The function that the adapters were put into.
-    """
+def _map_adapters(function: Callable[[LoRALinear], Linear], tree: Tree) -> Tree:
     return jax.tree.map(
-        lambda node: node.base if isinstance(node, LoRALinear) else node,
+        lambda node: function(node) if isinstance(node, LoRALinear) else node,
         tree,
-        is_leaf=lambda node: isinstance(node, LoRALinear),
+        is_leaf=lambda node: isinstance(node, LoRALinear) or is_about(node),
     )
 
 
-def describe_lora(encoder: object) -> LoRAConfig | None:
-    """Say what adapters an encoder has; the inverse of `add_lora`.
-
-    Args:
-        encoder: an encoder, or its skeleton.
-
-    Returns:
-        Where they are and how large, or None if there are none.
-
-    Raises:
-        InputError: they are not all of one rank and alpha.
-    """
-    found = adapters(encoder)
+def describe_lora(encoder: Any) -> LoRAConfig | None:
+    """Configuration of the adapters of an encoder, or None; the inverse of `add_lora`."""
+    found = find_adapters(encoder)
     if not found:
         return None
     if len({(each.lora_a.shape[-2], each.alpha) for each in found}) > 1:
-        raise InputError(
-            "the adapters differ in rank or alpha, which no configuration says: merge them"
-        )
-    rank = found[0].lora_a.shape[-2]
-    targets = tuple(
-        name
-        for name, layer in TARGETS.items()
-        if isinstance(layer(encoder.blocks), LoRALinear)  # ty: ignore[missing-attribute]
-    )
-    return LoRAConfig(rank, found[0].alpha, targets)
+        raise InputError("the adapters differ in rank or alpha. Merge them to store the model.")
+    targets: Any = [name for name, layer in TARGETS.items() if isinstance(layer(encoder.blocks), LoRALinear)]
+    return LoRAConfig(found[0].lora_a.shape[-2], found[0].alpha, targets)
 
 
-def adapters(tree: object) -> Sequence[LoRALinear]:
-    """List the adapted layers of a tree.
-
-    Args:
-        tree: an encoder, or a model around one.
-
-    Returns:
-        Its adapted layers, in the tree's order.
-    """
+def find_adapters(tree: object) -> Sequence[LoRALinear]:
+    """The adapted layers of a tree, in its order."""
     leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, LoRALinear))
     return [leaf for leaf in leaves if isinstance(leaf, LoRALinear)]

@@ -1,17 +1,12 @@
-"""The encoder that learns nothing: which residue stands where."""
-
-from dataclasses import dataclass
+"""The encoder that learns nothing: which residue is where."""
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from eqxesm.alphabet import FIRST_RESIDUE, LAST_RESIDUE, RESIDUES, AnyArray
-from eqxesm.encoders.base import AbstractEncoder, Inputs, as_probabilities, check_inputs
-
-
-@dataclass(frozen=True)
-class OneHotConfig:
-    """The one-hot encoder has nothing to choose."""
+from eqxesm.alphabet import FIRST_RESIDUE, LAST_RESIDUE, RESIDUES
+from eqxesm.encoders.attention import Features
+from eqxesm.encoders.base import AbstractEncoder, Inputs, SequenceId, as_probabilities, check_inputs
+from eqxesm.encoders.config import OneHotConfig
 
 
 class OneHot(AbstractEncoder):
@@ -19,32 +14,16 @@ class OneHot(AbstractEncoder):
 
     config: OneHotConfig = eqx.field(static=True)
 
-    def __init__(self, config: OneHotConfig | None = None, *, key: PRNGKeyArray | None = None):
+    def __init__(self, config: OneHotConfig = OneHotConfig(), *, key: PRNGKeyArray | None = None):
         del key
-        self.config = config or OneHotConfig()
+        self.config = config
 
     @property
     def d_model(self) -> int:
-        """Number of residue letters."""
         return len(RESIDUES)
 
-    def features(
-        self,
-        inputs: Inputs,
-        sequence_id: Int[AnyArray, " length"] | None = None,
-        *,
-        remat: bool = False,
-    ) -> Float[Array, "length d_model"]:
-        """Select the residue columns; see `AbstractEncoder.features`.
-
-        Args:
-            inputs: tokens `[length]` or probabilities `[length vocab]`.
-            sequence_id: without effect, since positions do not mix.
-            remat: without effect, since nothing is kept.
-
-        Returns:
-            Features `[length 25]`.
-        """
+    def features(self, inputs: Inputs, sequence_id: SequenceId = None, *, remat: bool = False) -> Features:
+        """The residue columns of a soft sequence. Positions do not mix, so chains do not matter."""
         del sequence_id, remat
         check_inputs(inputs)
         return as_probabilities(inputs)[:, FIRST_RESIDUE : LAST_RESIDUE + 1]

@@ -1,29 +1,20 @@
-"""Measuring predictions: metrics with intervals, and the baselines that they stand beside.
+"""Measuring predictions: metrics with intervals, beside two baselines. Needs the extra `evaluate`."""
 
-Needs scikit-learn, and for reports matplotlib: the `evaluate` extra.
-"""
-
-from eqxesm.evaluation.assessment import assess
-from eqxesm.evaluation.baselines import (
-    Baselines,
-    CompositionRegression,
-    TagRule,
-    fit_baselines,
-)
+from eqxesm.evaluation.assess import assess
+from eqxesm.evaluation.baselines import Baselines, CompositionRegression, fit_baselines
 from eqxesm.evaluation.calibration import fit_temperature
 from eqxesm.evaluation.features import is_untagged_met
-from eqxesm.evaluation.metrics import Interval, evaluate, expected_calibration_error, to_plain
+from eqxesm.evaluation.metrics import Interval, evaluate, expected_calibration_error, to_json
 
 __all__ = [
     "Baselines",
     "CompositionRegression",
     "Interval",
-    "TagRule",
     "assess",
     "evaluate",
     "expected_calibration_error",
     "fit_baselines",
     "fit_temperature",
     "is_untagged_met",
-    "to_plain",
+    "to_json",
 ]

@@ -1,4 +1,4 @@
-"""Calibration: one number that makes probabilities mean what they say."""
+"""Temperature scaling."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -6,15 +6,7 @@ from scipy.optimize import minimize_scalar
 
 
 def fit_temperature(logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
-    """Find the temperature that the labels are likeliest under (Guo et al. 2017).
-
-    Args:
-        logits: scores of proteins that the model was not trained on `[n]`.
-        labels: 1 for soluble, 0 for insoluble `[n]`.
-
-    Returns:
-        What to divide logits by, between 0.05 and 20.
-    """
+    """Temperature, 0.05 to 20, with the smallest cross-entropy (Guo et al. 2017, arXiv:1706.04599)."""
     signs = 1.0 - 2.0 * labels
 
     def loss(log_temperature: float) -> float:

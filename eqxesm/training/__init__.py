@@ -1,17 +1,8 @@
-"""Training: functions, one step and one readable loop."""
+"""Training: functions, one step, one readable loop. Needs the extra `train`."""
 
 from eqxesm.training.config import TrainConfig
-from eqxesm.training.examples import Examples, logits
+from eqxesm.training.examples import Examples, score_examples
 from eqxesm.training.loop import cross_entropy, fit
-from eqxesm.training.store import Epoch, Scores, Store
+from eqxesm.training.state import Epoch, RunState, Scores
 
-__all__ = [
-    "Epoch",
-    "Examples",
-    "Scores",
-    "Store",
-    "TrainConfig",
-    "cross_entropy",
-    "fit",
-    "logits",
-]
+__all__ = ["Epoch", "Examples", "RunState", "Scores", "TrainConfig", "cross_entropy", "fit", "score_examples"]

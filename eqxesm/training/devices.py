@@ -1,6 +1,7 @@
-"""Many devices: one mesh, batches split over it, matrices split over it too."""
+"""Many devices: one mesh, over which batches and matrices are split."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,37 +11,27 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from eqxesm.training.partition import BLOCKS, is_matrix, path_names
+from eqxesm.training.filters import BLOCKS, is_matrix, path_names
 
 AXIS = "devices"
 
 
 def start_processes() -> None:
-    """Join the other processes of a run, where the environment says that there are any.
-
-    JAX reads `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, or finds out by
-    itself under Slurm. Has to come before anything else that touches a device.
-    """
+    """Join the other processes of a run, if the environment (JAX's or SLURM's) declares any."""
     declared = "JAX_COORDINATOR_ADDRESS" in os.environ
-    if (declared or int(os.environ.get("SLURM_NTASKS", "1")) > 1) and not (
-        jax.distributed.is_initialized()
-    ):
-        # Unlike the address, JAX leaves these two to the caller.
+    if (declared or int(os.environ.get("SLURM_NTASKS", "1")) > 1) and not jax.distributed.is_initialized():
+        # JAX reads the address from the environment, but not these two.
         jax.distributed.initialize(
-            num_processes=_number("JAX_NUM_PROCESSES"), process_id=_number("JAX_PROCESS_ID")
+            num_processes=_read_number("JAX_NUM_PROCESSES"), process_id=_read_number("JAX_PROCESS_ID")
         )
 
 
-def _number(variable: str) -> int | None:
+def _read_number(variable: str) -> int | None:
     return int(os.environ[variable]) if variable in os.environ else None
 
 
 def make_mesh() -> Mesh:
-    """Put all devices of all processes in a row.
-
-    Returns:
-        A mesh with one axis; data parallel and fully sharded over the same devices.
-    """
+    """All devices of all processes in a row."""
     return Mesh(np.array(jax.devices()), (AXIS,))
 
 
@@ -49,33 +40,17 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def wait(name: str) -> None:
-    """Wait until every process has come here.
-
-    Args:
-        name: of the place, the same in every process.
-    """
+def wait_for_all(name: str) -> None:
+    """Wait until every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def partition_spec(path: tuple, leaf: Any, devices: int) -> PartitionSpec:
-    """Say how an array of parameters, or of an optimiser's state, is split.
-
-    One rule for all: a matrix is split along its largest axis that the devices divide, everything
-    else stands on every device. Blocks are stacked, so one rule covers all layers; their leading
-    axis is scanned over and stays whole, so that a device gathers one layer at a time.
-
-    Args:
-        path: to the array.
-        leaf: the array.
-        devices: number of devices.
-
-    Returns:
-        The split.
-    """
+    """Split a matrix along its longest axis that the devices divide; replicate everything else."""
     if not is_matrix(path, leaf):
         return PartitionSpec()
+    # The axis of layers is scanned over, so it stays whole.
     stacked = BLOCKS in path_names(path)
     axes = [axis for axis in range(stacked, leaf.ndim) if leaf.shape[axis] % devices == 0]
     if not axes:
@@ -84,74 +59,27 @@ def partition_spec(path: tuple, leaf: Any, devices: int) -> PartitionSpec:
     return PartitionSpec(*(AXIS if axis == split else None for axis in range(leaf.ndim)))
 
 
-def shardings(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Say how every array of a tree is split; see `partition_spec`.
-
-    Args:
-        tree: parameters or state, or their shapes.
-        mesh: the devices.
-
-    Returns:
-        A tree of shardings, None at what is no array.
-    """
-
-    def sharding(path: tuple, leaf: Any) -> NamedSharding | None:
-        if not (eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)):
-            return None
-        return NamedSharding(mesh, partition_spec(path, leaf, mesh.size))
-
-    return jax.tree_util.tree_map_with_path(sharding, tree)
-
-
-def place(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Put parameters or state on the devices, split as `partition_spec` says.
-
-    Args:
-        tree: arrays, the same in every process.
-        mesh: the devices.
-
-    Returns:
-        The tree on the devices.
-    """
-
-    def put(path: tuple, leaf: Any) -> Any:
-        if not eqx.is_array(leaf):
-            return leaf
-        return jax.device_put(leaf, NamedSharding(mesh, partition_spec(path, leaf, mesh.size)))
-
-    return jax.tree_util.tree_map_with_path(put, tree)
+def shard(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Put parameters or state on the devices, split as `partition_spec` says."""
+    return _map_shardings(jax.device_put, tree, mesh)
 
 
 def constrain(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Keep arrays split inside of a compiled function; see `place`.
+    """Keep arrays split inside a compiled function; see `shard`."""
+    return _map_shardings(jax.lax.with_sharding_constraint, tree, mesh)
 
-    Args:
-        tree: parameters or state.
-        mesh: the devices.
 
-    Returns:
-        The same tree.
-    """
-
-    def keep(path: tuple, leaf: Any) -> Any:
+def _map_shardings(function: Callable, tree: PyTree, mesh: Mesh) -> PyTree:
+    def apply(path: tuple, leaf: Any) -> Any:
         if not eqx.is_array(leaf):
             return leaf
-        spec = partition_spec(path, leaf, mesh.size)
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
+        return function(leaf, NamedSharding(mesh, partition_spec(path, leaf, mesh.size)))
 
-    return jax.tree_util.tree_map_with_path(keep, tree)
+    return jax.tree_util.tree_map_with_path(apply, tree)
 
 
-def place_batch(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Put this process's rows of a batch on its devices.
-
-    Args:
-        tree: arrays `[rows ...]`.
-        mesh: the devices of all processes.
-
-    Returns:
-        Arrays of all processes' rows, split by row.
-    """
+def shard_batch(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Put this process's rows of a batch on its devices."""
 
     def put(leaf: np.ndarray) -> jax.Array:
         sharding = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -160,17 +88,9 @@ def place_batch(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(put, tree)
 
 
-def gather(leaf: jax.Array, mesh: Mesh) -> np.ndarray:
-    """Bring a split array here whole; every process has to take part.
-
-    Args:
-        leaf: an array on the devices.
-        mesh: the devices.
-
-    Returns:
-        The whole array.
-    """
-    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+def fetch(leaf: jax.Array | np.ndarray, mesh: Mesh) -> np.ndarray:
+    """Copy a split array to this process, whole. Every process has to take part."""
+    if isinstance(leaf, np.ndarray) or leaf.is_fully_addressable or leaf.is_fully_replicated:
         return np.asarray(leaf)
     whole = NamedSharding(mesh, PartitionSpec())
     return np.asarray(jax.jit(lambda x: x, out_shardings=whole)(leaf))

@@ -1,4 +1,4 @@
-"""What a frozen encoder makes of proteins, computed once and kept in a cache."""
+"""Features of a frozen encoder, computed once and kept in a cache."""
 
 import hashlib
 import json
@@ -14,29 +14,31 @@ from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from eqxesm.alphabet import AnyArray, is_residue, pad
-from eqxesm.checkpoint.format import fingerprint
+from eqxesm.checkpoint.leaves import fingerprint
 from eqxesm.encoders import AbstractEncoder, cast, residue_mask
 from eqxesm.errors import InputError
 from eqxesm.inference import map_proteins
-from eqxesm.solubility import SolubilityModel
+from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
-from eqxesm.training.devices import is_first, wait
+from eqxesm.training.devices import is_first, wait_for_all
 from eqxesm.training.step import Features
 from heads import MeanPoolMLP
 from heads.pooling import mean_pool
 
 CHUNK = 1024
-"""Proteins between two notes of how far the pass has come."""
+"""Proteins computed between two notes of progress."""
+
+Flush = Callable[[], None]
 
 
 def default_cache() -> Path:
-    """Say where features are kept: `EQXESM_CACHE`, or `eqxesm` in the user's cache folder."""
+    """Folder of cached features: `EQXESM_CACHE`, or `eqxesm` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("EQXESM_CACHE") or Path(base) / "eqxesm") / "features"
 
 
-class _Frozen(eqx.Module):
-    """The encoder as a function of tokens, with the head's mean pooling where it has one."""
+class _FrozenEncoder(eqx.Module):
+    """The encoder as a function of tokens, followed by mean pooling if the head does no more."""
 
     encoder: AbstractEncoder
     pooled: bool = eqx.field(static=True)
@@ -48,14 +50,7 @@ class _Frozen(eqx.Module):
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """Features of a set of proteins, on disk or in memory.
-
-    Attributes:
-        rows: features of all proteins, one after the other `[all d_model]`.
-        offsets: where each protein's begin, and the end `[n + 1]`.
-        proteins: their tokens, which tell residues from `<cls>` and `<eos>`.
-        pooled: whether there is one row for each protein, its mean over residues.
-    """
+    """Features of a set of proteins, on disk or in memory: rows `offsets[i]` to `offsets[i + 1]`."""
 
     rows: Float[np.ndarray, "all d_model"]
     offsets: Int[np.ndarray, " bounds"]
@@ -63,15 +58,6 @@ class FrozenFeatures:
     pooled: bool
 
     def collate(self, indices: Int[np.ndarray, " _"], length: int) -> Features:
-        """Make the inputs of a batch.
-
-        Args:
-            indices: which proteins.
-            length: padded length.
-
-        Returns:
-            Their features and masks.
-        """
         if self.pooled:
             return Features(self.rows[indices][:, None], np.ones((len(indices), 1), bool))
         padded = np.zeros((len(indices), length, self.rows.shape[1]), self.rows.dtype)
@@ -83,18 +69,11 @@ class FrozenFeatures:
 
 
 def is_pooled(model: SolubilityModel) -> bool:
-    """Tell whether a head needs no more than the mean over residues.
-
-    Args:
-        model: the model.
-
-    Returns:
-        True for `MeanPoolMLP`, whose cache is one vector for each protein.
-    """
+    """Whether the head needs no more than the mean over residues."""
     return isinstance(model.head, MeanPoolMLP)
 
 
-def frozen_features(
+def compute_features(
     model: SolubilityModel,
     proteins: Sequence[Int[np.ndarray, " _"]],
     lengths: Int[np.ndarray, " n"],
@@ -103,33 +82,15 @@ def frozen_features(
     *,
     progress: bool = False,
 ) -> FrozenFeatures:
-    """Compute the features of proteins, or find them in the cache.
-
-    With several processes the first one computes, and the cache has to be a folder that all see.
-
-    Args:
-        model: its encoder is what computes; its head says whether the mean is enough.
-        proteins: tokens of each.
-        lengths: their numbers.
-        config: the recipe, whose precision is computed in.
-        cache: folder of features, keyed by the encoder's parameters, the cleaning, the precision
-            and the proteins; None computes in memory. A pass that was cut short goes on.
-        progress: show a bar on standard error, if that is a terminal.
-
-    Returns:
-        The features; pooled ones in float32, 4 bytes times `d_model` for each protein.
-
-    Raises:
-        InputError: the cache cannot be written.
-    """
+    """Compute the features of proteins, or find them in the cache. A killed run goes on."""
     pooled = is_pooled(model)
     encoder = cast(model.encoder, jnp.dtype(config.compute_dtype))
     dtype = np.dtype(np.float32) if pooled else np.dtype(jnp.dtype(config.compute_dtype))
     offsets = np.arange(len(lengths) + 1) if pooled else np.concatenate([[0], np.cumsum(lengths)])
     shape = (int(offsets[-1]), encoder.d_model)
 
-    def compute(rows: np.ndarray, done: np.ndarray, note: Callable[[], None]) -> None:
-        # Sorted by length, so that a length's shape is compiled once and used up.
+    def compute(rows: np.ndarray, done: np.ndarray, flush: Flush) -> None:
+        # Sorted by length, so that each shape is compiled once.
         order = np.argsort(lengths, kind="stable")
         waiting = order[~done[order].astype(bool)]
         with tqdm(
@@ -139,34 +100,30 @@ def frozen_features(
             for start in range(0, len(waiting), CHUNK):
                 chunk = waiting[start : start + CHUNK]
                 tokens = [proteins[index] for index in chunk]
-                for index, own in zip(
-                    chunk, map_proteins(_Frozen(encoder, pooled), tokens), strict=True
-                ):
+                computed = map_proteins(_FrozenEncoder(encoder, pooled), tokens)
+                for index, own in zip(chunk, computed, strict=True):
                     begin, end = offsets[index], offsets[index + 1]
                     rows[begin:end] = own if pooled else own[: end - begin]
-                note()
+                flush()
                 done[chunk] = 1
-                note()
+                flush()
                 bar.update(len(chunk))
 
     if cache is None:
         rows = np.zeros(shape, dtype)
         compute(rows, np.zeros(len(lengths), np.uint8), lambda: None)
         return FrozenFeatures(rows, offsets, proteins, pooled)
-    path = cache / f"{_key(model, proteins, pooled, dtype)}.features"
+    path = cache / f"{_hash_inputs(model, proteins, pooled, dtype)}.features"
     if is_first():
-        _fill(path, shape, dtype, len(lengths), compute)
-    wait("features")
+        _fill_file(path, shape, dtype, len(lengths), compute)
+    wait_for_all("features")
     return FrozenFeatures(np.memmap(path, dtype, "r", shape=shape), offsets, proteins, pooled)
 
 
-def _key(
-    model: SolubilityModel,
-    proteins: Sequence[Int[np.ndarray, " _"]],
-    pooled: bool,
-    dtype: np.dtype,
+def _hash_inputs(
+    model: SolubilityModel, proteins: Sequence[Int[np.ndarray, " _"]], pooled: bool, dtype: np.dtype
 ) -> str:
-    """Name features by everything that they depend on."""
+    """Hash everything that features depend on."""
     digest = hashlib.sha256()
     about = [fingerprint(model.encoder), asdict(model.cleaning), pooled, str(dtype)]
     digest.update(json.dumps(about).encode())
@@ -175,14 +132,14 @@ def _key(
     return digest.hexdigest()[:32]
 
 
-def _fill(
+def _fill_file(
     path: Path,
     shape: tuple[int, int],
     dtype: np.dtype,
     count: int,
-    compute: Callable[[np.ndarray, np.ndarray, Callable[[], None]], None],
+    compute: Callable[[np.ndarray, np.ndarray, Flush], None],
 ) -> None:
-    """Write the file of a cache, beside its place until it is whole."""
+    """Write a file of the cache. It has another name until it is whole."""
     if path.exists():
         return
     partial, flags = path.with_suffix(".partial"), path.with_suffix(".done")
@@ -192,20 +149,18 @@ def _fill(
         if not (partial.exists() and partial.stat().st_size == size and flags.exists()):
             for file, length in ((partial, size), (flags, count)):
                 with open(file, "wb") as opened:
-                    # Takes the room now: a mapped file on a full disk would kill the process.
+                    # Reserves the space now: a mapped file on a full disk would kill the process.
                     os.posix_fallocate(opened.fileno(), 0, length)
         rows = np.memmap(partial, dtype, "r+", shape=shape)
         done = np.memmap(flags, np.uint8, "r+", shape=(count,))
 
-        def note() -> None:
+        def flush() -> None:
             rows.flush()
             done.flush()
 
-        compute(rows, done, note)
+        compute(rows, done, flush)
         partial.rename(path)
         flags.unlink()
     except OSError as error:
-        raise InputError(
-            f"{path.parent}: features cannot be kept there ({error.strerror}): make room, or set "
-            "EQXESM_CACHE to another folder"
-        ) from error
+        problem = f"{path.parent}: features cannot be kept there ({error.strerror})"
+        raise InputError(f"{problem}. Free space, or set EQXESM_CACHE to another folder.") from error

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int, PyTree
 
 from eqxesm.alphabet import AnyArray
 from eqxesm.training.config import TrainConfig
-from eqxesm.training.partition import is_matrix, learning_rate_factors, path_names
+from eqxesm.training.filters import is_matrix, learning_rate_factors, path_names
 
 
 class WarmupState(NamedTuple):
@@ -19,15 +19,7 @@ class WarmupState(NamedTuple):
 
 
 def make_schedule(config: TrainConfig, steps: int) -> optax.Schedule:
-    """Build the learning rate's course.
-
-    Args:
-        config: the recipe.
-        steps: updates of the whole run.
-
-    Returns:
-        The learning rate by update.
-    """
+    """Learning rate by optimiser step: it rises over the warm-up, then follows the schedule."""
     steps = max(steps, 2)
     warmup = min(round(config.warmup * steps), steps - 1)
     peak = config.learning_rate
@@ -40,16 +32,7 @@ def make_schedule(config: TrainConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimiser(config: TrainConfig, steps: int, params: PyTree) -> optax.GradientTransformation:
-    """Build the optimiser.
-
-    Args:
-        config: the recipe.
-        steps: batches of the whole run.
-        params: the trained part of the model, or its shapes.
-
-    Returns:
-        The optax transformation; it takes a gradient for every batch.
-    """
+    """Build the optimiser for a run of `steps` batches."""
     updates = steps // config.accumulate
     decayed = jax.tree_util.tree_map_with_path(is_matrix, params)
     chain = optax.chain(
@@ -57,15 +40,13 @@ def make_optimiser(config: TrainConfig, steps: int, params: PyTree) -> optax.Gra
         optax.adamw(make_schedule(config, updates), weight_decay=config.weight_decay, mask=decayed),
         _scale_by_depth(config, updates, params),
     )
-    # Accumulation of one batch is no accumulation, but keeps a second copy of the gradient.
+    # Accumulating one batch would keep a second copy of the gradient for nothing.
     if config.accumulate == 1:
         return chain
     return optax.MultiSteps(chain, config.accumulate).gradient_transformation()
 
 
-def _scale_by_depth(
-    config: TrainConfig, updates: int, params: PyTree
-) -> optax.GradientTransformation:
+def _scale_by_depth(config: TrainConfig, updates: int, params: PyTree) -> optax.GradientTransformation:
     factors = learning_rate_factors(params, config.layer_decay)
     warmup = max(1, round(config.encoder_warmup * updates))
 

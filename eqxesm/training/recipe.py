@@ -1,200 +1,246 @@
 """Recipes: one TOML file that says what is trained, on what, and how."""
 
-import dataclasses
+import json
 import os
+import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import equinox as eqx
+import jax
+import tomli_w
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter, ValidationError
 
-from eqxesm.checkpoint.schema import complain, parse, parse_type
+from eqxesm.checkpoint.record import About, Provenance
+from eqxesm.config import configuration, describe, parse, without_none
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Policy
 from eqxesm.data.sources import Source
-from eqxesm.encoders import ENCODERS
+from eqxesm.encoders import ENCODERS, ESMC, ESMCConfig, OneHotConfig
 from eqxesm.errors import InputError
+from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
-from eqxesm.training.partition import prepare
-from eqxesm.training.plan import ENCODER, HEAD, Pretrained, Recipe, build_model, file_name
-from heads import HEADS
+from eqxesm.training.filters import prepare
+from heads import HEADS, HeadConfig
+from heads.fields import describe_faults
 
-LISTS = ("training", "validation", "test")
-"""Keys of a recipe's lists of sources."""
+Sources = Annotated[tuple[Source, ...], Strict(False)]
+
+
+@configuration
+class DataConfig(Policy):
+    """Where the proteins come from, and what is left out of them.
+
+    Paths are relative to `root`, and `root` to the recipe's folder. In a cross-validation every fold
+    of the training sources is held out once, and the next fold is the validation set.
+    """
+
+    root: str = "."
+    cross_validation: bool = False
+    training: Sources = ()
+    validation: Sources = ()
+    test: Sources = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.training:
+            raise ValueError("no training sources. Write a [[data.training]] table for each.")
+        if self.cross_validation == bool(self.validation):
+            raise ValueError("give validation sources, or set cross_validation = true, not both")
+        if self.cross_validation and self.test:
+            raise ValueError("a cross-validation tests out of fold. Leave out the test sets.")
+        names = {"training": "training", "validation": "validation"}
+        for source in self.test:
+            key = file_name(source.title)
+            if key in names:
+                raise ValueError(f"two sets have the names {names[key]!r} and {source.title!r}. Rename one.")
+            names[key] = source.title
+
+
+@configuration
+class Pretrained:
+    """An encoder that is loaded: a folder or a Hub repository."""
+
+    pretrained: str
+    revision: str | None = None
+    type: Literal["from_pretrained"] = "from_pretrained"
+
+
+def _name_type(values: Any) -> Any:
+    is_pretrained = isinstance(values, dict) and "pretrained" in values
+    return {"type": "from_pretrained", **values} if is_pretrained else values
+
+
+Encoder = Annotated[ESMCConfig | OneHotConfig | Pretrained, Field(discriminator="type"), BeforeValidator(_name_type)]
+
+
+def _check_head(values: dict[str, Any]) -> dict[str, Any]:
+    # The width of the features is known when the encoder is.
+    try:
+        TypeAdapter(HeadConfig).validate_json(json.dumps({"d_model": 1, **values}))
+    except ValidationError as error:
+        raise ValueError(describe_faults(error, {"d_model": 1, **values})) from None
+    return values
+
+
+@configuration
+class ModelConfig:
+    """The model that training starts from. The head's `d_model` may be left out."""
+
+    encoder: Encoder
+    head: Annotated[dict[str, Any], AfterValidator(_check_head)]
+    cleaning: Cleaning = Cleaning()
+
+
+@configuration
+class Recipe:
+    """What is trained, on what, and how.
+
+    `license` is that of the trained model; a pretrained encoder brings its own terms.
+    """
+
+    data: DataConfig
+    model: ModelConfig
+    training: TrainConfig
+    name: str = ""
+    summary: str = ""
+    license: str | None = None
+
+    @property
+    def root(self) -> Path:
+        return Path(self.data.root)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Every source, of whatever split."""
+        return (*self.data.training, *self.data.validation, *self.data.test)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, with every default written out."""
+        return tomli_w.dumps(without_none(describe(self)))
 
 
 def read_recipe(path: str | os.PathLike, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
-
-    Args:
-        path: a TOML file. Its `data.root` is looked up from the folder that the file is in.
-        settings: `key=value`, each in the place of what the file says, such as
-            `training.epochs=10` or `data.training.0.path="proteins.csv"`. A `data.root` that is
-            set so is looked up from the current folder.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        InputError: the file cannot be read, or something in it or in the settings will not do.
-    """
+    """Read a recipe, with `key=value` settings in the place of what it says."""
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): name a recipe") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise InputError(f"{path}: not TOML ({error}): mend it") from error
-    data = tables.get("data")
-    if isinstance(data, dict) and isinstance(root := data.get("root", "."), str):
-        data["root"] = os.path.abspath(Path(path).parent / root)
+        raise InputError(f"{path}: not TOML ({error})") from error
+    _make_root_absolute(values, Path(path).parent)
     for setting in settings:
-        _set(tables, setting)
-    return _parse(tables, str(path))
+        _override(values, setting)
+    # One that was set is relative to the current folder.
+    _make_root_absolute(values, Path())
+    if not values.get("name"):
+        values["name"] = Path(path).stem
+    if values.get("license") == "":
+        # So `license=` as a setting leaves out that of the file.
+        values["license"] = None
+    recipe = parse(Recipe, values, path)
+    try:
+        _check_model(recipe)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return recipe
 
 
-def _set(tables: dict[str, Any], setting: str) -> None:
+def _make_root_absolute(values: dict[str, Any], start: Path) -> None:
+    data = values.get("data")
+    if isinstance(data, dict) and isinstance(root := data.get("root", "."), str):
+        data["root"] = os.path.abspath(start / root)
+
+
+def _override(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     *parents, last = key.strip().split(".")
     if not equals or not last:
-        raise InputError(f"--set {setting}: write key=value, such as training.epochs=10")
+        raise InputError(f"--set {setting}: expected key=value, such as training.epochs=10")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    place: Any = tables
+    table: Any = values
     try:
         for name in parents:
-            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
-        if isinstance(place, list):
-            place[int(last)] = value
-        else:
-            place[last] = value
+            table = table[_index(name)] if isinstance(table, list) else table.setdefault(name, {})
+        table[_index(last) if isinstance(table, list) else last] = value
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise InputError(
-            f"--set {setting}: the recipe has no place {key.strip()!r}: name another"
-        ) from error
+        raise InputError(f"--set {setting}: the recipe has no key {key.strip()!r}") from error
 
 
-def _parse(tables: dict[str, Any], where: str) -> Recipe:
-    problems: list[str] = []
-
-    def attempt(read: Callable[..., Any], *arguments: Any) -> Any:
-        """Go on after what is wrong, so that all of it is told at once."""
-        try:
-            return read(*arguments)
-        except InputError as error:
-            problems.append(str(error))
-            return None
-
-    def section(name: str, required: set[str], optional: set[str]) -> dict[str, Any]:
-        values = tables.get(name, {})
-        attempt(_check_keys, values, name, required, optional)
-        return values if isinstance(values, dict) else {}
-
-    policy = [field.name for field in dataclasses.fields(Policy)]
-    attempt(_check_keys, tables, "", {"data", "model", "training"}, {"name", "summary", "license"})
-    data = section("data", set(), {"root", "cross_validation", *LISTS, *policy})
-    model = section("model", {"encoder", "head"}, {"cleaning"})
-    values: dict[str, Any] = {
-        "name": attempt(_text, tables.get("name"), "name") or Path(where).stem,
-        "summary": attempt(_text, tables.get("summary"), "summary") or "",
-        "license": attempt(_text, tables.get("license"), "license") or None,
-        "root": Path(os.path.abspath(attempt(_text, data.get("root"), "data: root") or ".")),
-        "training": attempt(_sources, data, "training"),
-        "validation": attempt(_sources, data, "validation"),
-        "tests": attempt(_sources, data, "test"),
-        "cross_validation": attempt(
-            _switch, data.get("cross_validation", False), "data: cross_validation"
-        ),
-        "policy": attempt(
-            parse, Policy, {name: data[name] for name in policy if name in data}, "data"
-        ),
-        "cleaning": attempt(_table, Cleaning, model.get("cleaning", {}), "model: cleaning"),
-        "encoder": attempt(_encoder, model["encoder"]) if "encoder" in model else None,
-        "head": attempt(_head, model["head"]) if "head" in model else None,
-        "config": attempt(_table, TrainConfig, tables.get("training", {}), "training"),
-    }
-    if problems:
-        raise InputError(f"{where}: {'; '.join(problems)}")
-    recipe = Recipe(**values)
-    attempt(_check, recipe)
-    if problems:
-        raise InputError(f"{where}: {problems[0]}")
-    return recipe
+def _index(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text)
 
 
-def _check(recipe: Recipe) -> None:
-    """Refuse what does not go together, before any data is read."""
-    if recipe.cross_validation == bool(recipe.validation):
-        raise InputError(
-            "data: give validation sources, or set cross_validation = true and no validation "
-            "sources"
-        )
-    if recipe.cross_validation and recipe.tests:
-        raise InputError("data: a cross-validation measures out of fold: leave out the test sets")
-    names = {"training": "training", "validation": "validation"}
-    for source in recipe.tests:
-        other = names.get(file_name(source.title))
-        if other is not None:
-            raise InputError(
-                f"data: two sets are called {other!r} and {source.title!r}: give each a name of "
-                "its own"
-            )
-        names[file_name(source.title)] = source.title
-    if isinstance(recipe.encoder, Pretrained):
-        # It is tried when it is there.
+def _check_model(recipe: Recipe) -> None:
+    """Refuse parts that do not fit each other, before any data are read."""
+    if isinstance(recipe.model.encoder, Pretrained):
+        # It is checked when it is loaded.
         return
     skeleton = eqx.filter_eval_shape(lambda: build_model(recipe))
     try:
-        eqx.filter_eval_shape(prepare, skeleton, recipe.config)
-    except ValueError as error:
-        strategy = recipe.config.strategy
-        raise InputError(f"training: strategy {strategy!r}: {error}: choose another") from error
+        eqx.filter_eval_shape(prepare, skeleton, recipe.training)
+    except InputError as error:
+        raise InputError(f"training.strategy is {recipe.training.strategy!r}: {error}") from error
 
 
-def _check_keys(values: Any, where: str, required: set[str], optional: set[str]) -> None:
-    if not isinstance(values, dict):
-        raise InputError(f"{where} is {values!r}: write a table")
-    unknown, missing = set(values) - required - optional, required - set(values)
-    if unknown or missing:
-        complain(where or "the recipe", unknown, missing)
+def build_model(recipe: Recipe) -> SolubilityModel:
+    """Make the model that a recipe starts from."""
+    encoder_key, head_key = jax.random.split(jax.random.key(recipe.training.seed))
+    wanted = recipe.model.encoder
+    if isinstance(wanted, Pretrained):
+        encoder = ESMC.from_pretrained(wanted.pretrained, revision=wanted.revision)
+    else:
+        encoder = ENCODERS[type(wanted)](wanted, key=encoder_key)
+    values = {"d_model": encoder.d_model, **recipe.model.head}
+    config = parse(HeadConfig, values, "model.head")
+    head = HEADS[type(config)](config, key=head_key)
+    origin = getattr(encoder, "about", About()).provenance
+    if origin is not None and recipe.license is not None:
+        terms = origin.license or "not recorded"
+        raise InputError(f"license is given, but the encoder brings its own terms ({terms}). Leave it out.")
+    made = Provenance(f"eqxesm train, recipe {recipe.name}", license=recipe.license)
+    about = About(made) if origin is None else None
+    try:
+        return SolubilityModel(encoder, head, recipe.model.cleaning, about=about)
+    except InputError as error:
+        raise InputError(f"model.head: {error}. Leave out d_model.") from error
 
 
-def _text(value: Any, where: str) -> str | None:
-    if not (value is None or isinstance(value, str)):
-        raise InputError(f"{where} is {value!r}: write text, in quotes")
-    return value
+def file_name(title: str) -> str:
+    """A title as the name of a file or folder."""
+    return re.sub(r"[^\w-]+", "_", title)[:80]
 
 
-def _switch(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(f"{where} is {value!r}: write true or false")
-    return value
+def find_differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What two recipes, as TOML values, say differently; where the data are does not count."""
+    first, second = flatten(earlier), flatten(now)
+
+    def show(values: dict[str, Any], key: str) -> str:
+        return repr(values[key]) if key in values else "not set"
+
+    return [
+        f"{key} was {show(first, key)} and is {show(second, key)}"
+        for key in sorted(first.keys() | second.keys())
+        if show(first, key) != show(second, key) and key != "data.root"
+    ]
 
 
-def _table(cls: type, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise InputError(f"{where} is {values!r}: write a table")
-    return parse(cls, values, where)
-
-
-def _sources(data: Mapping[str, Any], key: str) -> tuple[Source, ...]:
-    values = data.get(key, [])
-    if not isinstance(values, list) or (key == "training" and not values):
-        raise InputError(f"data: {key}: write a [[data.{key}]] table for each source")
-    return tuple(
-        _table(Source, value, f"data: {key} {number}") for number, value in enumerate(values, 1)
-    )
-
-
-def _encoder(values: Any) -> Any:
-    if isinstance(values, dict) and "pretrained" in values:
-        return parse(Pretrained, values, ENCODER)
-    return parse_type(ENCODERS, values, ENCODER)[0]
-
-
-def _head(values: Any) -> dict[str, Any]:
-    # How wide the features are is known when the encoder is there.
-    parse_type(HEADS, {"d_model": 1, **values} if isinstance(values, dict) else values, HEAD)
-    return values
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys."""
+    if isinstance(value, Mapping):
+        pairs = value.items()
+    elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+        pairs = ((str(number), each) for number, each in enumerate(value))
+    else:
+        return {prefix: value}
+    flat = {}
+    for key, each in pairs:
+        flat |= flatten(each, f"{prefix}.{key}" if prefix else key)
+    return flat

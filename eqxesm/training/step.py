@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -13,33 +12,21 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from eqxesm.alphabet import AnyArray
 from eqxesm.encoders import cast
 from eqxesm.encoders.stack import gather
-from eqxesm.solubility import SolubilityModel
+from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import constrain
-from eqxesm.training.partition import BLOCKS, path_names
+from eqxesm.training.filters import BLOCKS, path_names
 
 
 class Features(NamedTuple):
-    """What a frozen encoder made of a batch, in the place of its tokens.
-
-    Attributes:
-        features: one vector per position `[rows length d_model]`; of length 1 where the head
-            pools by the mean and it was taken beforehand.
-        mask: True at residues `[rows length]`.
-    """
+    """Features of a batch from a frozen encoder, in the place of its tokens."""
 
     features: Float[AnyArray, "rows length d_model"]
     mask: Bool[AnyArray, "rows length"]
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes.
-
-    Attributes:
-        params: the trained part of the model.
-        optimiser: the optimiser's state.
-        average: the average of `params` over the steps, or None without one.
-    """
+    """Everything that a step changes. `average` is there if the recipe averages parameters."""
 
     params: PyTree
     optimiser: PyTree
@@ -51,30 +38,16 @@ class TrainState(NamedTuple):
         return self.params if self.average is None else self.average
 
 
-class Measured(NamedTuple):
-    """What a step measures before it changes the parameters.
-
-    Attributes:
-        loss: weighted mean over the batch.
-        correct: proteins that are called rightly at a probability of one half.
-        norm: global norm of the gradient before it is clipped.
-    """
+class StepMetrics(NamedTuple):
+    """What a step measures before it changes the parameters."""
 
     loss: Float[Array, ""]
     correct: Int[Array, ""]
     norm: Float[Array, ""]
 
 
-class Fixed(NamedTuple):
-    """What a step reads and does not change.
-
-    Attributes:
-        frozen: the part of the model that is not trained.
-        inputs: of the batch: tokens `[rows length]`, or features.
-        labels: `[rows]`.
-        weights: `[rows]`.
-        step: number of the step, which the randomness of dropout is drawn from.
-    """
+class StepInputs(NamedTuple):
+    """What a step reads and does not change."""
 
     frozen: PyTree
     inputs: Any
@@ -86,18 +59,7 @@ class Fixed(NamedTuple):
 def score(
     model: SolubilityModel, inputs: Any, config: TrainConfig, step: Int[AnyArray, ""] | None = None
 ) -> Float[Array, " rows"]:
-    """Score a batch in the precision of the recipe.
-
-    Args:
-        model: the model.
-        inputs: tokens `[rows length]`, or features.
-        config: the recipe.
-        step: draws dropout, each row by its own number, so that more rows change nothing; None
-            drops nothing.
-
-    Returns:
-        Logits `[rows]`.
-    """
+    """Logits of a batch of tokens or `Features`. Dropout is on where the step is given."""
     rows = jax.tree.leaves(inputs)[0].shape[0]
     keys = None
     if step is not None:
@@ -107,17 +69,10 @@ def score(
     model = _gather_all_but_blocks(model)
     if isinstance(inputs, Features):
         head = model.head
-        return jax.vmap(
-            lambda features, mask, key: head(features.astype(jnp.float32), mask, key=key)
-        )(*inputs, keys)
-    model = eqx.tree_at(
-        lambda model: model.encoder,
-        model,
-        cast(model.encoder, jnp.dtype(config.compute_dtype)),
-    )
-    return jax.vmap(lambda tokens, key: model(tokens, key=key, remat=config.remat))(
-        jnp.asarray(inputs), keys
-    )
+        return jax.vmap(lambda features, mask, key: head(features.astype(jnp.float32), mask, key=key))(*inputs, keys)
+    encoder = cast(model.encoder, jnp.dtype(config.compute_dtype))
+    model = eqx.tree_at(lambda model: model.encoder, model, encoder)
+    return jax.vmap(lambda tokens, key: model(tokens, key=key, remat=config.remat))(jnp.asarray(inputs), keys)
 
 
 def _gather_all_but_blocks(model: SolubilityModel) -> SolubilityModel:
@@ -129,28 +84,13 @@ def _gather_all_but_blocks(model: SolubilityModel) -> SolubilityModel:
 
 @eqx.filter_jit(donate="all-except-first")
 def train_step(
-    fixed: Fixed,
-    state: TrainState,
-    optimiser: optax.GradientTransformation,
-    config: TrainConfig,
-    mesh: Mesh,
-) -> tuple[TrainState, Measured]:
-    """Take one step down the gradient of the binary cross-entropy.
-
-    Args:
-        fixed: the batch, and the part of the model that is not trained.
-        state: what changes; its memory is reused.
-        optimiser: what `make_optimiser` gives.
-        config: the recipe.
-        mesh: the devices.
-
-    Returns:
-        The state after the step, and what was measured before it.
-    """
-    labels, weights = jnp.asarray(fixed.labels), jnp.asarray(fixed.weights)
+    given: StepInputs, state: TrainState, optimiser: optax.GradientTransformation, config: TrainConfig, mesh: Mesh
+) -> tuple[TrainState, StepMetrics]:
+    """One step down the gradient of the binary cross-entropy. The memory of `state` is reused."""
+    labels, weights = jnp.asarray(given.labels), jnp.asarray(given.weights)
 
     def loss(params: PyTree) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
-        scores = score(eqx.combine(params, fixed.frozen), fixed.inputs, config, fixed.step)
+        scores = score(eqx.combine(params, given.frozen), given.inputs, config, given.step)
         smooth = config.label_smoothing
         targets = labels * (1 - smooth) + smooth / 2
         losses = optax.sigmoid_binary_cross_entropy(scores, targets)
@@ -165,54 +105,18 @@ def train_step(
         if average is not None:
             average = optax.incremental_update(params, average, 1 - config.ema)
     correct = ((scores > 0) == (labels > 0.5)) & (weights > 0)
-    measured = Measured(value, correct.sum(), optax.tree.norm(gradient))
-    return constrain(TrainState(params, optimiser_state, average), mesh), measured
+    metrics = StepMetrics(value, correct.sum(), optax.tree.norm(gradient))
+    return constrain(TrainState(params, optimiser_state, average), mesh), metrics
 
 
 @eqx.filter_jit
-def score_step(
-    params: PyTree, frozen: PyTree, inputs: Any, config: TrainConfig, mesh: Mesh
-) -> Float[Array, " rows"]:
-    """Score a batch without dropout.
-
-    Args:
-        params: the trained part of the model.
-        frozen: the rest of it.
-        inputs: tokens `[rows length]`, or features.
-        config: the recipe.
-        mesh: the devices.
-
-    Returns:
-        Logits `[rows]`, whole on every device.
-    """
+def score_step(params: PyTree, frozen: PyTree, inputs: Any, config: TrainConfig, mesh: Mesh) -> Float[Array, " rows"]:
+    """Logits of a batch without dropout."""
     scores = score(eqx.combine(params, frozen), inputs, config)
     return jax.lax.with_sharding_constraint(scores, NamedSharding(mesh, PartitionSpec()))
 
 
-def init_state(
-    params: PyTree, optimiser: optax.GradientTransformation, config: TrainConfig
-) -> TrainState:
-    """Make the state before the first step.
-
-    Args:
-        params: the trained part of the model.
-        optimiser: what `make_optimiser` gives.
-        config: the recipe.
-
-    Returns:
-        The state; the average starts at the parameters.
-    """
+def init_state(params: PyTree, optimiser: optax.GradientTransformation, config: TrainConfig) -> TrainState:
+    """The state before the first step."""
     average = jax.tree.map(jnp.copy, params) if config.ema else None
     return TrainState(params, optimiser.init(params), average)
-
-
-def whole_number(value: int) -> Int[np.ndarray, ""]:
-    """Make an argument that does not compile anew for every value.
-
-    Args:
-        value: an integer.
-
-    Returns:
-        The same as an array without axes.
-    """
-    return np.array(value, np.int32)

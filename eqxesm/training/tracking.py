@@ -1,4 +1,4 @@
-"""A run's epochs in MLflow, in a store of its own inside the run's folder."""
+"""A run's epochs in MLflow, in a store inside the run's folder."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Data that are not published shall not leave a trace elsewhere; asked before MLflow is imported.
+# Unpublished data must leave no trace elsewhere. MLflow reads this when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from mlflow import MlflowClient
@@ -17,109 +17,93 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from eqxesm.config import describe, without_none
 from eqxesm.errors import InputError
-from eqxesm.training.folder import EPOCHS, REPORT
-from eqxesm.training.plan import Recipe, file_name, flatten
-from eqxesm.training.store import Epoch
+from eqxesm.training.recipe import Recipe, file_name, flatten
+from eqxesm.training.run_folder import EPOCHS, REPORT
+from eqxesm.training.state import Epoch
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow"
 
 
 class MlflowTracker:
-    """Logs the recipe, every epoch and the report; `mlflow ui` reads `mlflow.db` in the folder.
+    """Logs the recipe, every epoch and the report to `mlflow.db` in the run's folder.
 
-    A run is one of MLflow's too, and so is each fold of a cross-validation. What is logged is what
-    `metrics.jsonl` holds and MLflow does not: epochs of before a run was stopped, or before it
-    was tracked, are there as well.
+    A resumed run goes on in the same MLflow run; each fold of a cross-validation has its own.
     """
 
     def __init__(self, folder: Path, recipe: Recipe):
-        """Note where to; nothing is written before the first epoch.
-
-        Args:
-            folder: of the run.
-            recipe: what is trained, and how.
-        """
         self._folder = folder
         self._recipe = recipe
         self._client: MlflowClient | None = None
         self._experiment = ""
 
     def __call__(self, epoch: Epoch) -> None:
-        """Log the epochs that are not logged yet.
-
-        Args:
-            epoch: the one that is over; it is read from the folder, as all others are.
-        """
+        """Log the epochs that are not logged yet."""
         del epoch
-        with self._refusing():
+        with self._explained():
             self._log_epochs()
 
     def finish(self) -> None:
         """Log what is left, and the reports, and close the runs."""
-        with self._refusing():
+        with self._explained():
             client = self._log_epochs()
-            for place in self._places(REPORT):
-                run = self._find(client, place)
-                client.log_artifacts(run, str(place / REPORT), REPORT)
+            for folder in self._folders(REPORT):
+                run = self._find_run(client, folder)
+                client.log_artifacts(run, str(folder / REPORT), REPORT)
                 client.set_terminated(run)
 
     def _log_epochs(self) -> MlflowClient:
-        client = self._open()
-        for place in self._places(EPOCHS):
-            run = self._find(client, place)
+        client = self._connect()
+        for folder in self._folders(EPOCHS):
+            run = self._find_run(client, folder)
             logged = {metric.step for metric in client.get_metric_history(run, "validation/loss")}
-            for line in (place / EPOCHS).read_text().splitlines():
+            for line in (folder / EPOCHS).read_text().splitlines():
                 epoch = json.loads(line)
                 if epoch["number"] not in logged:
                     client.log_batch(run, metrics=_metrics(epoch))
         return client
 
-    def _places(self, name: str) -> list[Path]:
-        """List the folder of the run and those of folds, as far as they hold something."""
-        places = [self._folder, *sorted(self._folder.glob("fold-*"))]
-        return [place for place in places if (place / name).exists()]
+    def _folders(self, name: str) -> list[Path]:
+        """The run's folder and those of its folds, where they hold the file `name`."""
+        folders = [self._folder, *sorted(self._folder.glob("fold-*"))]
+        return [folder for folder in folders if (folder / name).exists()]
 
-    def _open(self) -> MlflowClient:
-        """Connect to the store, making it where there is none."""
+    def _connect(self) -> MlflowClient:
         if self._client is None:
             for name in ("mlflow", "alembic"):
                 logging.getLogger(name).setLevel(logging.WARNING)
-            place = self._folder.resolve()
-            self._client = MlflowClient(tracking_uri=f"sqlite:///{place / DATABASE}")
-            experiment = self._client.get_experiment_by_name(self._recipe.name)
+            folder, name = self._folder.resolve(), self._recipe.name
+            self._client = MlflowClient(tracking_uri=f"sqlite:///{folder / DATABASE}")
+            found = self._client.get_experiment_by_name(name)
             self._experiment = (
-                self._client.create_experiment(
-                    self._recipe.name, artifact_location=(place / ARTIFACTS).as_uri()
-                )
-                if experiment is None
-                else experiment.experiment_id
+                found.experiment_id
+                if found
+                else self._client.create_experiment(name, artifact_location=(folder / ARTIFACTS).as_uri())
             )
         return self._client
 
-    def _find(self, client: MlflowClient, place: Path) -> str:
-        """Find the MLflow run of a folder, beginning it where there is none."""
-        name = self._recipe.name if place == self._folder else place.name
+    def _find_run(self, client: MlflowClient, folder: Path) -> str:
+        """Find the MLflow run of a folder, or create it."""
+        name = self._recipe.name if folder == self._folder else folder.name
         runs = client.search_runs([self._experiment])
         run = next((each.info.run_id for each in runs if each.info.run_name == name), None)
         if run is None:
             run = client.create_run(self._experiment, run_name=name).info.run_id
-            for key, value in flatten(self._recipe.to_plain()).items():
+            for key, value in flatten(without_none(describe(self._recipe))).items():
                 client.log_param(run, key, value)
         return run
 
     @contextmanager
-    def _refusing(self) -> Generator[None, None, None]:
+    def _explained(self) -> Generator[None, None, None]:
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            # The rest is the statement, and an address to read on.
+            # The other lines are the statement, and an address to read on.
             reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{self._folder / DATABASE}: MLflow failed ({reason}): make room, and go on with "
-                "--resume, with --mlflow or without"
-            ) from error
+            database = self._folder / DATABASE
+            raise InputError(f"{database}: MLflow failed ({reason}). Free space, and go on with --resume.") from error
 
 
 def _metrics(epoch: dict[str, Any]) -> list[Metric]:

@@ -1,9 +1,9 @@
-"""Run every recipe of this folder, and write the table of what came of it.
+"""Run every recipe of this folder, and write the table of results.
 
     python examples/recipes/results.py --out RUNS
 
-makes a run of each recipe in RUNS, going on with those that are there, and writes `README.md` and
-`results.json` beside the recipes. `--set data.root=FOLDER` and other settings go to all of them.
+Each recipe has a run in RUNS, which is resumed if it is there. The table goes to `README.md` and `results.json` beside
+the recipes. `--set data.root=FOLDER` and other settings apply to all of them.
 """
 
 import argparse
@@ -19,17 +19,17 @@ RECIPES = ("frequency", "convolution", "frozen", "lora", "joint")
 METRICS = ("accuracy", "mcc", "auroc")
 PREDICTORS = {"tag_rule": "tag rule", "composition": "composition regression"}
 
-INTRODUCTION = """# The ladder of recipes
+INTRODUCTION = """# Recipes, from simple to large
 
-From amino-acid frequencies to an encoder that is trained as a whole, each a file that
-`eqxesm train` takes. The table is written by `python examples/recipes/results.py --out RUNS`; in
-parentheses bootstrap 95% intervals over proteins (1,000 resamples). Expression tags and the initial
-Met are stripped before a model sees a protein; the tag rule and the composition regression, fitted
-on the same training proteins, see them as published.
+Each file is a recipe for `eqxesm train`: amino-acid frequencies, a convolution, and an encoder that is frozen,
+adapted or trained as a whole. The table is written by `python examples/recipes/results.py --out RUNS`. In
+parentheses: 95% bootstrap intervals over proteins (1,000 resamples). The models see proteins without expression
+tags and initial Met. The tag rule and the composition regression, fitted on the same training proteins, see them as
+published.
 
-**frozen, lora and joint say nothing of ESM-C**: their encoder here has two layers of width 64 and
-is drawn at random, since the published weights could not be reached where this was written. With
-weights, the same commands are
+**frozen, lora and joint say nothing about ESM-C.** Their encoder here has two layers of width 64 and random
+weights, since the published weights could not be reached where this was written. With weights, the same commands
+are
 
 ```
 python -m conversion.port esmc_300m
@@ -38,7 +38,7 @@ eqxesm train examples/recipes/lora.toml --out run --set 'model.encoder={pretrain
 eqxesm train examples/recipes/joint.toml --out run --set 'model.encoder={pretrained="esmc_300m"}'
 ```
 
-What they score then is not measured.
+Their scores are not measured.
 """
 
 
@@ -53,18 +53,12 @@ def main() -> None:
         print(f"== {name}", flush=True)
         recipe = read_recipe(HERE / f"{name}.toml", options.settings)
         command = f"eqxesm train examples/recipes/{name}.toml --out {name}"
-        results[name] = train(
-            recipe, options.out / name, resume=True, command=command, progress=True
-        )
+        results[name] = train(recipe, options.out / name, resume=True, command=command, progress=True)
     write(results)
 
 
 def write(results: dict[str, Any]) -> None:
-    """Write the table, and the numbers in it.
-
-    Args:
-        results: what `train` gave, by recipe.
-    """
+    """Write the table, and its numbers as JSON, from what `train` returned by recipe."""
     numbers: dict[str, Any] = {}
     lines = [INTRODUCTION]
     for test in results[RECIPES[0]]["tests"]:
@@ -73,9 +67,7 @@ def write(results: dict[str, Any]) -> None:
             first = results[RECIPES[0]]["tests"][test][part]
             rows = {name: results[name]["tests"][test][part]["model"] for name in results}
             rows |= {title: first[key] for key, title in PREDICTORS.items()}
-            numbers[test][part] = {
-                name: {metric: row[metric] for metric in METRICS} for name, row in rows.items()
-            }
+            numbers[test][part] = {name: {metric: row[metric] for metric in METRICS} for name, row in rows.items()}
             lines.append(f"## {test}, {title} ({first['proteins']:,} proteins)\n")
             lines.append("| | accuracy | MCC | AUROC |\n|---|---|---|---|")
             for name, row in rows.items():
@@ -87,7 +79,7 @@ def write(results: dict[str, Any]) -> None:
 
 
 def interval(metric: dict[str, float]) -> str:
-    """Spell a metric and its interval."""
+    """A metric and its interval as text."""
     return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
 
 

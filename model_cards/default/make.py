@@ -23,24 +23,20 @@ import jax
 import numpy as np
 
 from eqxesm import Calibration, InputError, OneHot, SolubilityModel
-from eqxesm.checkpoint.atomic import write_text
+from eqxesm.checkpoint.card import CARD
 from eqxesm.checkpoint.card import HERE as HERE_NAMED
-from eqxesm.checkpoint.card_edits import rename
-from eqxesm.checkpoint.schema import CARD, METRICS, Provenance
+from eqxesm.checkpoint.card_edits import replace_name
+from eqxesm.checkpoint.record import METRICS, About, Provenance
+from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaning
-from eqxesm.data.records import read_records
-from eqxesm.declarations import Limits
-from eqxesm.evaluation import (
-    CompositionRegression,
-    TagRule,
-    evaluate,
-    fit_baselines,
-    fit_temperature,
-    to_plain,
-)
-from eqxesm.evaluation.assessment import reliability
+from eqxesm.data.protein import Columns
+from eqxesm.data.proteins import read_proteins
+from eqxesm.evaluation import evaluate, fit_baselines, fit_temperature, to_json
+from eqxesm.evaluation.assess import reliability
 from eqxesm.evaluation.plots import draw_calibration
-from eqxesm.training import Epoch, Examples, TrainConfig, cross_entropy, fit, logits
+from eqxesm.files import write_file
+from eqxesm.forms import Limits
+from eqxesm.training import Epoch, Examples, TrainConfig, cross_entropy, fit, score_examples
 from heads import CompositionMLP, CompositionMLPConfig, Convolution, ConvolutionConfig
 
 HERE = Path(__file__).parent
@@ -53,10 +49,7 @@ STRIPPED_VARIANT = "tags and initial Met stripped"
 HEADS = {
     "frequency": lambda key: CompositionMLP(CompositionMLPConfig(OneHot().d_model), key=key),
     "convolution": lambda key: Convolution(
-        ConvolutionConfig(
-            OneHot().d_model, d_embedding=16, channels=64, kernel=7, hidden=(), dropout=0.5
-        ),
-        key=key,
+        ConvolutionConfig(OneHot().d_model, d_embedding=16, channels=64, kernel=7, hidden=(), dropout=0.5), key=key
     ),
 }
 RECIPES = {
@@ -116,13 +109,7 @@ def read_pool(path: Path, proteins: int | None) -> tuple[Set, Set, list[dict]]:
     for name, source in SOURCES.items():
         labels = [row["labels"] for row in rows if row["source"] == name]
         described.append(
-            {
-                "name": name,
-                "source": source,
-                "license": "MIT",
-                "proteins": len(labels),
-                "soluble": labels.count("1"),
-            }
+            {"name": name, "source": source, "license": "MIT", "proteins": len(labels), "soluble": labels.count("1")}
         )
 
     def to_set(name: str, rows: list[dict]) -> Set:
@@ -134,15 +121,14 @@ def read_pool(path: Path, proteins: int | None) -> tuple[Set, Set, list[dict]]:
 
 def read_test(data: Path, proteins: int | None) -> list[Set]:
     """Read the two test sets."""
-    deepsol = read_records(
+    deepsol = read_proteins(
         data / "proteinea_solubility" / "solubility_testing.csv",
-        labels=True,
-        sequence_column="sequences",
-        label_column="labels",
+        Columns(sequence="sequences", label="labels"),
+        labelled=True,
     )
-    plm_sol = read_records(data / "plm_sol" / "test_dataset.fasta", labels=True)
+    plm_sol = read_proteins(data / "plm_sol" / "test_dataset.fasta", labelled=True)
     sets = []
-    for name, records in (("DeepSol test", deepsol), ("PLM_Sol test", plm_sol)):
+    for name, records in (("DeepSol test", list(deepsol)), ("PLM_Sol test", list(plm_sol))):
         chosen = records[:: max(1, len(records) // proteins)] if proteins else records
         labels = np.array([record.label for record in chosen])
         sets.append(Set(name, [record.sequence for record in chosen], labels))
@@ -161,9 +147,7 @@ def train(
     """Train one baseline, calibrate it on the validation fold, and give its loss there."""
     lengths = [len(cleaning.clean(sequence).sequence) for sequence in training.sequences]
     limits = Limits(max(lengths), min(lengths))
-    model = SolubilityModel(
-        OneHot(), HEADS[head](jax.random.key(config.seed)), cleaning, limits=limits
-    )
+    model = SolubilityModel(OneHot(), HEADS[head](jax.random.key(config.seed)), cleaning, limits=limits)
 
     def report(epoch: Epoch) -> None:
         print(
@@ -174,40 +158,34 @@ def train(
 
     held_out = encode(model, validation)
     model, _ = fit(model, encode(model, training), held_out, config, report=report)
-    scores = logits(model, held_out)
+    scores = score_examples(model, held_out)
     temperature = fit_temperature(scores, held_out.labels)
-    model = SolubilityModel(
-        model.encoder, model.head, cleaning, Calibration(temperature), model.limits
-    )
+    model = model.replace(calibration=Calibration(temperature))
     return model, cross_entropy(scores / np.float32(temperature), held_out.labels)
 
 
 def predict(model: SolubilityModel, data: Set) -> np.ndarray:
     """Predict without refusing the few test proteins longer than any in training."""
-    return 1 / (1 + np.exp(-logits(model, encode(model, data)) / model.calibration.temperature))
+    return 1 / (1 + np.exp(-score_examples(model, encode(model, data)) / model.calibration.temperature))
 
 
-def measure(
-    data: Set, cleaning: Cleaning, variant: str, training: Set, models: dict[str, SolubilityModel]
-) -> dict:
+def measure(data: Set, cleaning: Cleaning, variant: str, training: Set, models: dict[str, SolubilityModel]) -> dict:
     """Measure models and the two baselines on one set, spelled in one way."""
 
     def spell(sequences: Sequence[str]) -> list[str]:
         return [cleaning.clean(sequence).sequence for sequence in sequences]
 
     sequences, fitted_on = spell(data.sequences), spell(training.sequences)
-    rule = TagRule.fit(fitted_on, training.labels)
-    regression = CompositionRegression.fit(fitted_on, training.labels)
     # A model that strips would strip what is stripped once more; it gets what was published.
     spelled = Set(data.name, sequences, data.labels)
     predicted = {
-        name: predict(model, data if model.cleaning == STRIPPED else spelled)
-        for name, model in models.items()
+        name: predict(model, data if model.cleaning == STRIPPED else spelled) for name, model in models.items()
     }
-    predicted["tag rule"] = rule.predict(sequences)
-    predicted["composition regression"] = regression.predict(sequences)
+    fitted = fit_baselines(fitted_on, training.labels).predict(sequences)
+    predicted["tag rule"] = fitted["tag_rule"]
+    predicted["composition regression"] = fitted["composition"]
     rows = [
-        {"name": name, "metrics": to_plain(evaluate(data.labels, probabilities))}
+        {"name": name, "metrics": to_json(evaluate(data.labels, probabilities))}
         for name, probabilities in predicted.items()
     ]
     return {
@@ -222,7 +200,7 @@ def measure(
 def baselines(training: Set) -> dict:
     """Fit the two baselines on the training split as published, for `eqxesm evaluate`."""
     sequences = [AS_PUBLISHED.clean(sequence).sequence for sequence in training.sequences]
-    return fit_baselines(sequences, training.labels).to_plain()
+    return describe(fit_baselines(sequences, training.labels))
 
 
 def auroc(measured: dict, name: str) -> str:
@@ -267,8 +245,7 @@ def make_record(
             f"{len(validation.sequences):,} held out.",
             "datasets": ["proteinea/solubility"],
             "citations": CITATIONS,
-            "calibrated_on": f"the held-out fold, in which {validation.labels.mean():.0%} are "
-            "soluble",
+            "calibrated_on": f"the held-out fold, in which {validation.labels.mean():.0%} are soluble",
             "recipe": {
                 "Command": "`python model_cards/default/make.py --data DATA`",
                 "Optimiser": f"AdamW, peak learning rate {config.learning_rate}, weight decay "
@@ -278,9 +255,7 @@ def make_record(
                 "Held-out cross-entropy after calibration": compared,
                 "Hardware": f"{platform.machine()} CPU, no accelerator",
                 "Duration": f"{seconds / 60:.0f} minutes for three trainings and their measurement",
-                "Versions": ", ".join(
-                    f"{name} {version(name)}" for name in ("eqxesm", "jax", "equinox", "optax")
-                ),
+                "Versions": ", ".join(f"{name} {version(name)}" for name in ("eqxesm", "jax", "equinox", "optax")),
             },
         },
         "evaluation": {
@@ -301,19 +276,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--proteins", type=int, help="try it out on this many")
     options = parser.parse_args()
-    recipes = {
-        head: dataclasses.replace(recipe, epochs=options.epochs) for head, recipe in RECIPES.items()
-    }
+    recipes = {head: dataclasses.replace(recipe, epochs=options.epochs) for head, recipe in RECIPES.items()}
     started = time.monotonic()
-    training, validation, described = read_pool(
-        options.data / "train_pool" / "pool.csv", options.proteins
-    )
+    training, validation, described = read_pool(options.data / "train_pool" / "pool.csv", options.proteins)
     trained = {head: train(head, STRIPPED, recipes[head], training, validation) for head in HEADS}
     best = min(trained, key=lambda head: trained[head][1])
-    model = dataclasses.replace(
-        trained[best][0],
-        provenance=Provenance("model_cards/default/make.py", license="apache-2.0"),
-    )
+    origin = Provenance("model_cards/default/make.py", license="apache-2.0")
+    model = trained[best][0].replace(about=About(origin))
     left, _ = train(best, AS_PUBLISHED, recipes[best], training, validation)
     other = next(head for head in HEADS if head != best)
     sets = []
@@ -324,16 +293,12 @@ def main() -> None:
         sets.append(measure(data, AS_PUBLISHED, "as published", training, models))
     losses = {head: loss for head, (_, loss) in trained.items()}
     seconds = time.monotonic() - started
-    record = make_record(
-        best, losses, recipes[best], described, training, validation, sets, seconds
-    )
+    record = make_record(best, losses, recipes[best], described, training, validation, sets, seconds)
     folder = options.out or PACKAGED
-    bins = {
-        data["name"]: data["reliability"] for data in sets if data["variant"] == STRIPPED_VARIANT
-    }
+    bins = {data["name"]: data["reliability"] for data in sets if data["variant"] == STRIPPED_VARIANT}
     model.save_pretrained(folder, record, {CALIBRATION: draw_calibration(bins)})
     card = (folder / CARD).read_text(encoding="utf-8")
-    write_text(folder / CARD, rename(card, HERE_NAMED, "default"))
+    write_file(folder / CARD, replace_name(card, HERE_NAMED, "default"))
     if options.out is None:
         for name in (CARD, METRICS, CALIBRATION):
             shutil.copy(folder / name, HERE / name)

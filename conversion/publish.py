@@ -1,0 +1,40 @@
+"""Publishing a port, with its parity with the torch original on the card."""
+
+from pathlib import Path
+
+from eqxesm.encoders import ESMC
+from eqxesm.encoders.published.reader import PublishedCheckpoint
+from eqxesm.errors import InputError, missing_extra
+from eqxesm.hub.upload import upload
+
+
+def add_parity(folder: Path, source: PublishedCheckpoint) -> None:
+    """Compare a port with its torch original, and write the figures into its folder and card."""
+    try:
+        from conversion.parity import check_port
+        from conversion.report import draw_report
+    except ImportError as error:
+        raise InputError(f"{missing_extra(error.name or 'torch', 'convert')}. Or publish with --no-parity.") from error
+    report = check_port(folder, source)
+    kept = ("original", "dtype", "device", "tolerance", "weights", "date")
+    rungs = (rung for case in report["cases"] for rung in case["rungs"].values())
+    facts = {
+        "summary": f"A port of {source.name}, tensor by tensor.",
+        "parity": [
+            {
+                **{key: report[key] for key in kept},
+                "distance": max(rung["relative_l2"] for rung in rungs),
+                "versions": report["versions"],
+            }
+        ],
+    }
+    ESMC.from_folder(folder).save_pretrained(folder, facts, {"parity.png": draw_report(report)})
+
+
+def publish(folder: Path, repository: str, source: str, private: bool) -> str:
+    """Upload a port. After an error it is still whole, and the message says how to push it."""
+    try:
+        message = f"Port of {source} to eqxesm"
+        return upload(folder, repository, private=private, commit_message=message)
+    except InputError as error:
+        raise InputError(f"{error} The port is whole. Push it with: eqxesm push {folder} {repository}") from error

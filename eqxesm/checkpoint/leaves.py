@@ -1,0 +1,69 @@
+"""The arrays of a model by dotted name: into a tree, out of it, and from a checkpoint."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from eqxesm.checkpoint.tensors import StoredTensor, open_folder
+from eqxesm.errors import InputError
+
+
+def _is_leaf(leaf: object) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def named_leaves(tree: PyTree) -> dict[str, Any]:
+    """The arrays of a tree, or their shapes in a skeleton, by the fields that lead to them."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves if _is_leaf(leaf)}
+
+
+def fill_leaves(skeleton: PyTree, leaves: Mapping[str, Any]) -> PyTree:
+    """Replace the arrays of a tree, the inverse of `named_leaves`."""
+    names = iter(named_leaves(skeleton))
+    return jax.tree.map(lambda leaf: leaves[next(names)] if _is_leaf(leaf) else leaf, skeleton)
+
+
+def fingerprint(tree: PyTree) -> str:
+    """SHA-256 of every array with its name, shape and dtype."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(named_leaves(tree).items()):
+        array = np.ascontiguousarray(leaf)
+        digest.update(json.dumps([name, list(array.shape), str(array.dtype)]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def load_leaves(folder: Path, skeleton: PyTree, given: Mapping[str, jax.Array] | None = None) -> PyTree:
+    """Fill a skeleton with the weights of a checkpoint, except for the leaves in `given`."""
+    stored = open_folder(folder)
+    given = given or {}
+    shapes = {name: tuple(leaf.shape) for name, leaf in named_leaves(skeleton).items()}
+    wanted = {name: shape for name, shape in shapes.items() if name not in given}
+    if problems := find_misfits(stored, wanted):
+        raise InputError(f"{folder}: weights and config.json do not belong together: {'; '.join(problems)}")
+    read = {name: jax.device_put(stored[name].map()) for name in wanted}
+    return fill_leaves(skeleton, {**given, **read})
+
+
+def find_misfits(stored: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Name every tensor that is missing, unknown, of another shape or not a float of 32 bits."""
+    problems = [f"missing {name}" for name in sorted(set(wanted) - set(stored))]
+    problems += [f"unknown {name}" for name in sorted(set(stored) - set(wanted))]
+    for name in sorted(set(stored) & set(wanted)):
+        spec = stored[name].spec
+        if spec.shape != wanted[name]:
+            problems.append(f"{name} has shape {list(spec.shape)}, not {list(wanted[name])}")
+        if not jnp.issubdtype(spec.dtype, jnp.floating):
+            problems.append(f"{name} has dtype {spec.dtype}, which is not floating point")
+        elif spec.dtype.itemsize > 4:
+            problems.append(f"{name} has dtype {spec.dtype}, which JAX would narrow")
+    return problems

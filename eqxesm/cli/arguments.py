@@ -1,0 +1,51 @@
+"""Arguments that several commands have."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from eqxesm.errors import missing_extra
+
+if TYPE_CHECKING:
+    from eqxesm.data.protein import Columns
+
+MODEL_HELP = "folder, Hugging Face Hub repository, or 'default', the model inside the package"
+PROTEINS_HELP = "FASTA, CSV or TSV, plain or .gz; Parquet, GenBank, PDB, mmCIF, UniProt XML"
+
+
+def add_model(parser: ArgumentParser, *names: str, **options) -> None:
+    """Add a model and its revision."""
+    parser.add_argument(*names, metavar="MODEL", default="default", help=MODEL_HELP, **options)
+    add_revision(parser)
+
+
+def add_revision(parser: ArgumentParser) -> None:
+    parser.add_argument("--revision", metavar="R", help="commit, tag or branch of the repository")
+
+
+def add_columns(parser: ArgumentParser, *, label: bool) -> None:
+    """Add the names of a table's columns."""
+    for name in ("sequence", "label") if label else ("sequence",):
+        parser.add_argument(f"--{name}-column", metavar="NAME", default=name, help=f"of a table (default: {name})")
+    parser.add_argument("--id-column", metavar="NAME", help="of a table (default: id, or the row's number)")
+
+
+def read_columns(options: Namespace) -> "Columns":
+    """The columns that were named."""
+    from eqxesm.data.protein import Columns
+
+    label = getattr(options, "label_column", "label")
+    return Columns(sequence=options.sequence_column, label=label, id=options.id_column)
+
+
+@contextmanager
+def needs_extra(extra: str) -> Generator[None, None, None]:
+    """Name the extra that installs a package which an import does not find."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("eqxesm", "heads"):
+            raise
+        raise missing_extra(package, extra) from error

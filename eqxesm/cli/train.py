@@ -1,0 +1,72 @@
+"""`eqxesm train`."""
+
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from eqxesm.cli.arguments import needs_extra
+
+SUMMARY = "train a model by a recipe"
+
+DESCRIPTION = """Train a model as a recipe says, and measure it beside two baselines. The folder
+examples/recipes has recipes from amino-acid frequencies to an encoder with everything trained.
+
+  eqxesm train examples/recipes/frequency.toml --out run
+  eqxesm train recipe.toml --out run --set training.epochs=10 --set data.root=../data
+  eqxesm train recipe.toml --out run --resume          after it was stopped or killed
+
+The run's folder then holds config.toml (the recipe with every default), metrics.jsonl (a line per
+epoch), model/ (the best by validation loss, calibrated) and report/. Every device that JAX sees takes
+part; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID join processes into one run."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE.toml", help="what is trained, on what, and how")
+    parser.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="replace a value of the recipe, such as training.epochs=10",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, if there is one")
+    parser.add_argument("--mlflow", action="store_true", help="log to an MLflow store in the folder as well")
+
+
+def run(options: Namespace) -> None:
+    with needs_extra("train"):
+        from eqxesm.training.devices import is_first, start_processes
+        from eqxesm.training.recipe import read_recipe
+        from eqxesm.training.run import train
+    from eqxesm.evaluation.evaluate_file import format_evaluation
+
+    recipe = read_recipe(options.recipe, options.settings)
+    start_processes()
+    tracker = None
+    if options.mlflow:
+        with needs_extra("mlflow"):
+            from eqxesm.training.tracking import MlflowTracker
+        tracker = MlflowTracker(Path(options.out), recipe)
+    words = [options.recipe, *(word for each in options.settings for word in ("--set", each))]
+    try:
+        result = train(
+            recipe,
+            options.out,
+            resume=options.resume,
+            command=shlex.join(["eqxesm", "train", *words, "--out", options.out]),
+            on_epoch=tracker,
+            progress=True,
+        )
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("--resume goes on from the last checkpoint") from interrupt
+    if is_first():
+        if tracker is not None:
+            tracker.finish()
+        for name, measured in result["tests"].items():
+            print(f"\n{name}")
+            print(format_evaluation(measured))
+        models = "fold-*/model" if recipe.data.cross_validation else "model"
+        print(f"model: {options.out}/{models}, report: {options.out}/report", file=sys.stderr)

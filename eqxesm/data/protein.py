@@ -1,0 +1,31 @@
+"""A protein as it is read, and the columns that a table keeps it in."""
+
+from dataclasses import dataclass
+
+from eqxesm.config import configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Protein:
+    """One protein as it was read. `label` is 1 (soluble), 0 (insoluble) or None (unknown)."""
+
+    id: str
+    sequence: str
+    label: int | None = None
+    source: str | None = None
+    license: str | None = None
+    fold: str | None = None
+    cluster: str | None = None
+
+
+@configuration
+class Columns:
+    """Names of the columns of a table. Without an id column, `id` is used, or rows are numbered."""
+
+    sequence: str = "sequence"
+    label: str = "label"
+    id: str | None = None
+    source: str | None = None
+    license: str | None = None
+    fold: str | None = None
+    cluster: str | None = None

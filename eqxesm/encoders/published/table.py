@@ -1,0 +1,77 @@
+"""The name table: to read it is to review the port."""
+
+from dataclasses import dataclass
+
+LAYOUTS = ("legacy", "fused", "split")
+"""Written by the first release; `biohub/ESMC-*` as first published; transformers >= 5.17."""
+
+
+@dataclass(frozen=True)
+class TensorPart:
+    """A published tensor, or the `index`-th of `of` equal blocks of its rows."""
+
+    name: str
+    index: int = 0
+    of: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One leaf of our encoder, and where each layout keeps it."""
+
+    ours: str
+    legacy: TensorPart
+    fused: TensorPart
+    split: TensorPart
+
+    def part(self, layout: str) -> TensorPart:
+        return {"legacy": self.legacy, "fused": self.fused, "split": self.split}[layout]
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether our leaf has a leading axis of layers."""
+        return self.ours.startswith("blocks.")
+
+
+def _row(ours: str, legacy: str, fused: str, split: str) -> Row:
+    return Row(ours, _part(legacy), _part(fused), _part(split))
+
+
+def _part(text: str) -> TensorPart:
+    name, _, rows = text.partition(" rows ")
+    if not rows:
+        return TensorPart(name)
+    index, of = rows.split("/")
+    return TensorPart(name, int(index) - 1, int(of))
+
+
+# fmt: off
+_L = "transformer.blocks.{n}."
+_F = "esmc.transformer.blocks.{n}."
+_S = "esmc.layers.{n}."
+
+TABLE: tuple[Row, ...] = (
+    #     ours                           legacy                                          fused                                             split
+    _row("embedding",                    "embed.weight",                                 "esmc.embed.weight",                              "esmc.embed_tokens.weight"),
+    _row("blocks.attention_norm.weight", _L + "attn.layernorm_qkv.0.weight",             _F + "attn.layernorm_qkv.layer_norm_weight",      _S + "input_layernorm.weight"),
+    _row("blocks.attention_norm.bias",   _L + "attn.layernorm_qkv.0.bias",               _F + "attn.layernorm_qkv.layer_norm_bias",        _S + "input_layernorm.bias"),
+    _row("blocks.attention.query.weight", _L + "attn.layernorm_qkv.1.weight rows 1/3",   _F + "attn.layernorm_qkv.weight rows 1/3",        _S + "self_attn.q_proj.weight"),
+    _row("blocks.attention.key.weight",  _L + "attn.layernorm_qkv.1.weight rows 2/3",    _F + "attn.layernorm_qkv.weight rows 2/3",        _S + "self_attn.k_proj.weight"),
+    _row("blocks.attention.value.weight", _L + "attn.layernorm_qkv.1.weight rows 3/3",   _F + "attn.layernorm_qkv.weight rows 3/3",        _S + "self_attn.v_proj.weight"),
+    _row("blocks.attention.query_norm.weight", _L + "attn.q_ln.weight",                  _F + "attn.q_ln.weight",                          _S + "self_attn.q_norm.weight"),
+    _row("blocks.attention.key_norm.weight", _L + "attn.k_ln.weight",                    _F + "attn.k_ln.weight",                          _S + "self_attn.k_norm.weight"),
+    _row("blocks.attention.out.weight",  _L + "attn.out_proj.weight",                    _F + "attn.out_proj.weight",                      _S + "self_attn.o_proj.weight"),
+    _row("blocks.ffn_norm.weight",       _L + "ffn.0.weight",                            _F + "ffn.layer_norm_weight",                     _S + "post_attention_layernorm.weight"),
+    _row("blocks.ffn_norm.bias",         _L + "ffn.0.bias",                              _F + "ffn.layer_norm_bias",                       _S + "post_attention_layernorm.bias"),
+    _row("blocks.ffn.gate.weight",       _L + "ffn.1.weight rows 1/2",                   _F + "ffn.fc1_weight rows 1/2",                   _S + "mlp.gate_proj.weight"),
+    _row("blocks.ffn.up.weight",         _L + "ffn.1.weight rows 2/2",                   _F + "ffn.fc1_weight rows 2/2",                   _S + "mlp.up_proj.weight"),
+    _row("blocks.ffn.down.weight",       _L + "ffn.3.weight",                            _F + "ffn.fc2_weight",                            _S + "mlp.down_proj.weight"),
+    _row("norm.weight",                  "transformer.norm.weight",                      "esmc.transformer.norm.weight",                   "esmc.norm.weight"),
+    _row("lm_head.dense.weight",         "sequence_head.0.weight",                       "lm_head.0.weight",                               "lm_head.dense.weight"),
+    _row("lm_head.dense.bias",           "sequence_head.0.bias",                         "lm_head.0.bias",                                 "lm_head.dense.bias"),
+    _row("lm_head.norm.weight",          "sequence_head.2.weight",                       "lm_head.2.weight",                               "lm_head.layer_norm.weight"),
+    _row("lm_head.norm.bias",            "sequence_head.2.bias",                         "lm_head.2.bias",                                 "lm_head.layer_norm.bias"),
+    _row("lm_head.decoder.weight",       "sequence_head.3.weight",                       "lm_head.3.weight",                               "lm_head.decoder.weight"),
+    _row("lm_head.decoder.bias",         "sequence_head.3.bias",                         "lm_head.3.bias",                                 "lm_head.decoder.bias"),
+)
+# fmt: on

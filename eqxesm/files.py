@@ -1,0 +1,162 @@
+"""Files that are read within bounds, and files and folders that are whole or absent."""
+
+import glob
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from eqxesm.errors import InputError, one_line
+
+MAX_BYTES = 16 * 2**20
+"""Largest file that is read whole. Cards, records and indices are far smaller."""
+
+
+def checked_path(folder: Path, name: str) -> Path:
+    """Path of a file in a folder. A link that leads out of the folder is refused."""
+    path = folder / name
+    if path.is_symlink():
+        home, target = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
+        # The Hub client's cache links its snapshots to the blobs beside them.
+        in_cache = home.parent.name == "snapshots" and target.is_relative_to(home.parent.parent / "blobs")
+        if not (target.is_relative_to(home) or in_cache):
+            raise InputError(f"{path}: link that leads out of its folder. Replace it by the file.")
+    return path
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file of at most `MAX_BYTES`. Raises `FileNotFoundError` where there is no file."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: {size:,} bytes, over the limit of {MAX_BYTES:,}. Not read.")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_text(path: Path) -> str:
+    """Read a small text file; see `read_bytes`."""
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a small JSON file in which no key appears twice; see `read_bytes`."""
+    try:
+        value = json.loads(read_bytes(path).decode("utf-8"), object_pairs_hook=_refuse_repeats)
+        # Half of a surrogate pair could not be written again.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({one_line(error)}). Fetch or write it again.") from error
+    return value
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key appears twice")
+    return found
+
+
+@contextmanager
+def replace_file(path: str | os.PathLike) -> Generator[Path, None, None]:
+    """Yield a path to write to, and move the file into place when the block ends well."""
+    target = Path(os.path.realpath(path))
+    partial = _partial_path(target)
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise InputError(f"{path}: cannot be written ({reason}). Nothing was changed.") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_file(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write a file, whole or not at all."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with replace_file(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextmanager
+def replace_folder(folder: Path) -> Generator[Path, None, None]:
+    """Yield an empty folder to write to, and move it into place when the block ends well.
+
+    What is there before is replaced as a whole. After a failure nothing has changed.
+    """
+    # Absolute, since the process may stand inside the folder that is replaced.
+    target = Path(os.path.realpath(folder))
+    partial = _partial_path(target)
+    try:
+        if target.exists() and not target.is_dir():
+            raise InputError(f"{folder}: is a file. Choose another name for the folder.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        _swap(partial, target)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}). Nothing was changed.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial_path(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+
+
+def _swap(partial: Path, target: Path) -> None:
+    if not target.exists():
+        partial.rename(target)
+        return
+    aside = _partial_path(target)
+    aside.mkdir()
+    try:
+        target.rename(aside / target.name)
+        partial.rename(target)
+    except BaseException:
+        recover_folder(target)
+        # Still there, and empty, if the first step failed.
+        with suppress(OSError):
+            aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Put back a folder that was being replaced when the process was killed."""
+    name = glob.escape(folder.name)
+    earlier = list(folder.parent.glob(f".{name}.*/{name}"))
+    if earlier and not folder.exists():
+        latest = max(earlier, key=lambda path: path.parent.stat().st_mtime_ns)
+        latest.rename(folder)
+        latest.parent.rmdir()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+def nearest_existing(path: str | os.PathLike) -> Path:
+    """The path itself, or the nearest of its parents that exists."""
+    path = Path(os.path.realpath(path))
+    return next(each for each in (path, *path.parents) if each.exists())

@@ -1,0 +1,293 @@
+"""From a protein sequence to the probability that it is soluble when expressed in E. coli."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from eqxesm.alphabet import AnyArray, Tokenizer
+from eqxesm.checkpoint.folder import CONFIG, save_checkpoint
+from eqxesm.checkpoint.leaves import load_leaves, named_leaves
+from eqxesm.checkpoint.record import TRAINED_ON, About, read_record
+from eqxesm.checkpoint.tensors import SHARD_BYTES
+from eqxesm.config import describe
+from eqxesm.data.batching import TOKENS_PER_BATCH
+from eqxesm.data.cleaning import Cleaned, Cleaning
+from eqxesm.encoders import AbstractEncoder, Inputs, cast, residue_mask
+from eqxesm.encoders.attention import at_least_float32
+from eqxesm.encoders.lora import describe_lora
+from eqxesm.errors import InputError
+from eqxesm.forms import Calibration, Limits, ModelSections, base_leaves, find_base, is_stored, load_base, read_sections
+from eqxesm.hub.download import Access, find_checkpoint
+from eqxesm.hub.upload import push_saved
+from eqxesm.inference import map_proteins
+from heads import AbstractHead
+
+DEFAULT = "default"
+"""Name of the model that is shipped inside the package."""
+
+
+class SolubilityModel(eqx.Module):
+    """An encoder and a head as one differentiable function, with the cleaning that comes before it.
+
+    Calibration and limits are arrays, so that models that differ in them share one compiled
+    function. They are not for training: filter parameters by `encoder` and `head`.
+    """
+
+    encoder: AbstractEncoder
+    head: AbstractHead
+    temperature: Float[AnyArray, ""]
+    threshold: Float[AnyArray, ""]
+    max_residues: Int[AnyArray, ""]
+    min_residues: Int[AnyArray, ""]
+    cleaning: Cleaning = eqx.field(static=True)
+    about: About
+
+    def __init__(
+        self,
+        encoder: AbstractEncoder,
+        head: AbstractHead,
+        cleaning: Cleaning = Cleaning(),
+        calibration: Calibration = Calibration(),
+        limits: Limits = Limits(),
+        about: About | None = None,
+    ):
+        """Join an encoder and a head. By default provenance is that of the encoder."""
+        if head.config.d_model != encoder.d_model:
+            widths = f"{head.config.d_model}, the encoder makes {encoder.d_model}"
+            raise InputError(f"the head takes features of width {widths}")
+        self.encoder = encoder
+        self.head = head
+        self.temperature = np.array(calibration.temperature)
+        self.threshold = np.array(calibration.threshold)
+        self.max_residues = np.array(limits.max_residues)
+        self.min_residues = np.array(limits.min_residues)
+        self.cleaning = cleaning
+        self.about = about or _trained_on(getattr(encoder, "about", About()))
+
+    @property
+    def calibration(self) -> Calibration:
+        return Calibration(float(self.temperature), float(self.threshold))
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(int(self.max_residues), int(self.min_residues))
+
+    def replace(
+        self,
+        *,
+        encoder: AbstractEncoder | None = None,
+        head: AbstractHead | None = None,
+        calibration: Calibration | None = None,
+        limits: Limits | None = None,
+        about: About | None = None,
+    ) -> "SolubilityModel":
+        """The model with other parts or settings."""
+        return SolubilityModel(
+            encoder or self.encoder,
+            head or self.head,
+            self.cleaning,
+            calibration or self.calibration,
+            limits or self.limits,
+            about or self.about,
+        )
+
+    def __call__(self, inputs: Inputs, *, key: PRNGKeyArray | None = None, remat: bool = False) -> Float[Array, ""]:
+        """Logit of one protein, given as tokens or as a soft sequence. Use `jax.vmap` for batches.
+
+        Dropout is on where `key` is given. `remat` saves memory in the backward pass.
+        """
+        features = self.encoder.features(inputs, remat=remat)
+        # The head is small and proteins are ranked by its logit, so it runs in at least float32.
+        dtype = at_least_float32(jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array))[0])
+        return cast(self.head, dtype)(features.astype(dtype), residue_mask(inputs), key=key)
+
+    def probability(self, inputs: Inputs) -> Float[Array, ""]:
+        """Calibrated probability that one protein is soluble."""
+        logit = self(inputs)
+        temperature = jax.lax.stop_gradient(jnp.asarray(self.temperature, logit.dtype))
+        return jax.nn.sigmoid(logit / temperature)
+
+    def clean(self, sequence: str) -> Cleaned:
+        """Clean a sequence as the training data were. Proteins over the length limit are refused."""
+        cleaned = self.cleaning.clean(sequence)
+        length, longest, shortest = len(cleaned.sequence), self.max_residues, self.min_residues
+        if length > longest:
+            raise InputError(f"{length:,} residues; this model accepts at most {longest:,}. Split it into domains.")
+        if length < shortest:
+            note = f"shorter than any protein the model was trained on ({shortest} residues)"
+            return Cleaned(cleaned.sequence, (*cleaned.notes, note))
+        return cleaned
+
+    def tokenize(self, cleaned: Cleaned) -> Int[np.ndarray, " length"]:
+        """Tokens of a cleaned protein."""
+        return Tokenizer().encode(cleaned.sequence)
+
+    def predict(
+        self, sequences: Sequence[str], *, tokens_per_batch: int = TOKENS_PER_BATCH, progress: bool = False
+    ) -> Float[np.ndarray, " n"]:
+        """Calibrated probabilities of proteins, float32, in input order.
+
+        Args:
+            sequences: one-letter sequences, cleaned here. One that cannot be used refuses all.
+            tokens_per_batch: bounds the memory; see `map_proteins`.
+            progress: show a bar on standard error, if that is a terminal.
+        """
+        if isinstance(sequences, str):
+            raise InputError("predict takes a list of sequences, got one string. Use predict([sequence]).")
+        tokens = []
+        for number, sequence in enumerate(sequences, 1):
+            if not isinstance(sequence, str):
+                kind = type(sequence).__name__
+                raise InputError(f"sequence {number}: expected a string, got {kind}")
+            try:
+                tokens.append(self.tokenize(self.clean(sequence)))
+            except InputError as error:
+                raise InputError(f"sequence {number}: {error}") from error
+        return self.predict_tokens(tokens, tokens_per_batch=tokens_per_batch, progress=progress)
+
+    def predict_tokens(
+        self,
+        proteins: Sequence[Int[np.ndarray, " _"]],
+        *,
+        tokens_per_batch: int = TOKENS_PER_BATCH,
+        progress: bool = False,
+    ) -> Float[np.ndarray, " n"]:
+        """Probabilities of proteins that are cleaned and tokenized already; see `predict`."""
+        results = map_proteins(self.probability, proteins, tokens_per_batch=tokens_per_batch, progress=progress)
+        probabilities = np.array(results, np.float32)
+        if not np.isfinite(probabilities).all():
+            raise InputError("the model gives NaN: its weights are damaged. Fetch it again.")
+        return probabilities
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike,
+        facts: Mapping[str, Any] | None = None,
+        pictures: Mapping[str, bytes] | None = None,
+        *,
+        form: str = "full",
+        base: str | None = None,
+        about: About | None = None,
+        token: str | bool | None = None,
+        shard_bytes: int = SHARD_BYTES,
+    ) -> None:
+        """Write the model as a checkpoint folder with its card, whole or not at all.
+
+        Args:
+            facts: a new record for the card, with its pictures. By default the record that the
+                model was loaded with, if the model is still the same.
+            form: `full`; or `head` or `adapter`, which refer to the published encoder.
+            base: that encoder, `REPOSITORY[@REVISION]`; by default the one it was loaded from.
+            about: provenance and record; by default those of the model (see `About`).
+            token: Hub token, to fetch the base.
+            shard_bytes: largest weights file.
+        """
+        about = about or self.about
+        found = find_base(form, self.encoder, about.base, base, Access(token))
+        sections = ModelSections(
+            form,  # ty: ignore[invalid-argument-type]
+            found,
+            self.encoder.config,
+            describe_lora(self.encoder),
+            self.head.config,
+            self.cleaning,
+            self.calibration,
+            self.limits,
+            about.provenance,
+        )
+        save_checkpoint(
+            folder,
+            {"encoder": self.encoder, "head": self.head},
+            describe(sections),
+            about.record,
+            facts,
+            pictures,
+            shard_bytes=shard_bytes,
+            is_stored=lambda name: is_stored(form, name),
+        )
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        form: str = "full",
+        base: str | None = None,
+        token: str | bool | None = None,
+        shard_bytes: int = SHARD_BYTES,
+        **options: Any,
+    ) -> str:
+        """Publish the model with its card on the Hugging Face Hub, in one commit.
+
+        Args:
+            repository: `owner/name`. It is made if it does not exist.
+            form, base, shard_bytes: see `save_pretrained`.
+            token: Hub token; by default that of the environment or of `hf auth login`.
+            private: make the repository private. A public one is refused.
+            revision: branch to commit to, made if it does not exist.
+            create_pr: open a pull request.
+            commit_message: message of the commit.
+
+        Returns:
+            URL of the commit or the pull request. A person's words in the card that is there stay.
+        """
+
+        def save(folder: Path) -> None:
+            self.save_pretrained(folder, form=form, base=base, token=token, shard_bytes=shard_bytes)
+
+        return push_saved(save, repository, token=token, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | os.PathLike = DEFAULT, *, revision: str | None = None, **access: Any
+    ) -> "SolubilityModel":
+        """Load a model, and the published encoder that it refers to, if it does.
+
+        Args:
+            source: a folder, a repository of the Hugging Face Hub, or `"default"`, the model inside
+                the package.
+            revision, token, cache_dir, local_files_only: see `ESMC.from_pretrained`.
+        """
+        folder = locate_model(source, revision, Access(**access))
+        sections = read_sections(folder)
+        encoder = load_base(sections, source, Access(**access))
+        try:
+            skeleton = sections.make_skeleton()
+            cls(skeleton["encoder"], skeleton["head"])
+        except InputError as error:
+            raise InputError(f"{folder / CONFIG}: {error}") from error
+        given = None if encoder is None else base_leaves(skeleton, sections.form, encoder)
+        parts = load_leaves(folder, skeleton, given)
+        about = About(sections.provenance, sections.base, read_record(folder))
+        settings = sections.cleaning, sections.calibration, sections.limits, about
+        return cls(parts["encoder"], parts["head"], *settings)
+
+    def __repr__(self) -> str:
+        parts = {"encoder": self.encoder, "head": self.head}
+        count = sum(leaf.size for leaf in named_leaves(parts).values())
+        names = f"{self.encoder.config.type} encoder, {self.head.config.type} head"
+        return f"SolubilityModel({names}, {count:,} parameters)"
+
+
+def _trained_on(encoder: About) -> About:
+    """What is known of a model that is built on an encoder, under whose terms it then is."""
+    origin = encoder.provenance
+    source = origin and dataclasses.replace(origin, source=f"{TRAINED_ON}{origin.source}")
+    return About(source, encoder.base)
+
+
+def locate_model(source: str | os.PathLike, revision: str | None = None, access: Access = Access()) -> Path:
+    """Folder of a model: see `SolubilityModel.from_pretrained`."""
+    if source == DEFAULT and revision is not None:
+        raise InputError(f"the default model has no revision. Leave out {revision}.")
+    if source == DEFAULT:
+        return Path(str(files("eqxesm") / "default"))
+    return find_checkpoint(source, revision, access)

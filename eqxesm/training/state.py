@@ -1,0 +1,164 @@
+"""What a run keeps on disk: its state, so that it can go on, and the best model so far."""
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+from pydantic import TypeAdapter
+
+from eqxesm.checkpoint.leaves import fill_leaves, named_leaves
+from eqxesm.checkpoint.record import About
+from eqxesm.checkpoint.tensors import TensorSpec, open_folder, write_tensors
+from eqxesm.errors import InputError
+from eqxesm.files import recover_folder, replace_folder
+from eqxesm.model import SolubilityModel
+from eqxesm.training.devices import fetch, is_first, wait_for_all
+
+PROGRESS = "progress.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Mean cross-entropy (nats) and accuracy of a set."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What came of one pass over the training proteins. `step` counts batches of the run."""
+
+    number: int
+    step: int
+    training: Scores
+    validation: Scores
+    tests: Mapping[str, Scores]
+    learning_rate: float
+    gradient_norm: float
+    seconds: float = dataclasses.field(compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a run has come, with sums over the epoch under way."""
+
+    step: int = 0
+    epochs: tuple[Epoch, ...] = ()
+    loss: float = 0.0
+    correct: int = 0
+    count: int = 0
+    norm: float = 0.0
+    best_loss: float = math.inf
+    best_number: int = 0
+    done: bool = False
+
+    def add_step(self) -> "Progress":
+        """Count a batch that was sent to the devices."""
+        return dataclasses.replace(self, step=self.step + 1)
+
+    def add_metrics(self, loss: float, correct: int, count: int, norm: float) -> "Progress":
+        """Add what a batch of `count` proteins measured."""
+        return dataclasses.replace(
+            self,
+            loss=self.loss + loss * count,
+            correct=self.correct + correct,
+            count=self.count + count,
+            norm=self.norm + norm,
+        )
+
+    @property
+    def training(self) -> Scores:
+        """Scores of the epoch under way."""
+        count = max(1, self.count)
+        return Scores(self.loss / count, self.correct / count)
+
+    def add_epoch(self, epoch: Epoch, patience: int, last: bool) -> "Progress":
+        """Close an epoch, and the run if it was the last or patience is used up."""
+        improved = epoch.validation.loss < self.best_loss
+        best_number = epoch.number if improved else self.best_number
+        return Progress(
+            step=self.step,
+            epochs=(*self.epochs, epoch),
+            best_loss=epoch.validation.loss if improved else self.best_loss,
+            best_number=best_number,
+            done=last or epoch.number - best_number >= patience,
+        )
+
+
+class RunState:
+    """A folder in which a run keeps its state and its best model.
+
+    Every process of a run makes one and calls its methods; the first one writes.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        if is_first():
+            recover_folder(self.model)
+            for left in (*folder.glob(".state-*"), *folder.glob(".model.*")):
+                shutil.rmtree(left, ignore_errors=True)
+        wait_for_all("state folder")
+
+    @property
+    def model(self) -> Path:
+        """Folder of the best model."""
+        return self._folder / "model"
+
+    def epochs(self) -> list[Epoch]:
+        """The epochs of the last state."""
+        states = self._states()
+        return list(_read_progress(states[-1]).epochs) if states else []
+
+    def load(self, skeleton: PyTree) -> tuple[PyTree, Progress] | None:
+        """Read the last state, if there is one, into a tree like `skeleton`."""
+        states = self._states()
+        if not states:
+            return None
+        folder = states[-1]
+        stored = open_folder(folder)
+        wanted = named_leaves(skeleton)
+        shapes = {name: (leaf.shape, np.dtype(leaf.dtype)) for name, leaf in wanted.items()}
+        if shapes != {name: (each.spec.shape, each.spec.dtype) for name, each in stored.items()}:
+            raise InputError(f"{folder}: state of another run. Choose another folder.")
+        state = fill_leaves(skeleton, {name: jnp.array(stored[name].map()) for name in wanted})
+        return state, _read_progress(folder)
+
+    def save(self, state: PyTree, progress: Progress, mesh: Mesh) -> None:
+        """Write a state, whole or not at all, and delete the one before."""
+        leaves = {name: fetch(leaf, mesh) for name, leaf in named_leaves(state).items()}
+        if is_first():
+            specs = {name: TensorSpec(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+            folder = self._folder / f"state-{progress.step:09}"
+            with replace_folder(folder) as partial:
+                write_tensors(partial, specs, lambda name: [leaves[name]])
+                (partial / PROGRESS).write_text(json.dumps(dataclasses.asdict(progress)))
+            for old in self._states()[:-1]:
+                shutil.rmtree(old)
+        wait_for_all("state")
+
+    def keep(self, model: SolubilityModel, about: About, mesh: Mesh) -> None:
+        """Write the best model so far."""
+        whole = jax.tree.map(lambda leaf: fetch(leaf, mesh) if isinstance(leaf, jax.Array) else leaf, model)
+        if is_first():
+            whole.save_pretrained(self.model, about=about)
+        wait_for_all("model")
+
+    def best(self) -> SolubilityModel:
+        """Read the best model."""
+        return SolubilityModel.from_pretrained(self.model)
+
+    def _states(self) -> list[Path]:
+        return sorted(self._folder.glob("state-*"))
+
+
+def _read_progress(folder: Path) -> Progress:
+    return TypeAdapter(Progress).validate_json((folder / PROGRESS).read_bytes())

@@ -1,0 +1,191 @@
+"""Cards say what was recorded, and no more."""
+
+import jax
+import numpy as np
+import pytest
+import yaml
+from paths import ROOT
+
+from eqxesm import ESMC, ESMCConfig, InputError, OneHot, SolubilityModel
+from eqxesm.checkpoint.card import HERE, HUB_METRICS, render_card
+from eqxesm.checkpoint.card_edits import merge_cards, replace_name
+from eqxesm.checkpoint.folder import read_config
+from eqxesm.checkpoint.record import read_record
+from eqxesm.data.proteins import read_proteins
+from eqxesm.evaluation import evaluate
+from eqxesm.model import locate_model
+from heads import CompositionMLP, CompositionMLPConfig
+
+CARDS = ROOT / "model_cards"
+
+
+def read_default():
+    folder = locate_model("default")
+    record = read_record(folder)
+    assert record is not None
+    return folder, read_config(folder), record
+
+
+def front(card: str) -> dict:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_the_default_card_is_rendered_from_its_record():
+    folder, sections, record = read_default()
+    card = replace_name(render_card(sections, record), HERE, "default")
+    assert (folder / "README.md").read_text() == card
+    for name in ("README.md", "metrics.json", "calibration.png"):
+        assert (CARDS / "default" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_default_model_fits_into_the_package():
+    folder, _, _ = read_default()
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 5_000_000
+
+
+def test_every_figure_of_the_default_model_is_in_its_card():
+    folder, _, record = read_default()
+    card = (folder / "README.md").read_text()
+    sets = record.facts["evaluation"]["sets"]
+    assert {data["name"] for data in sets} == {"DeepSol test", "PLM_Sol test"}
+    for data in sets:
+        assert {"this model", "tag rule", "composition regression"} <= {row["name"] for row in data["rows"]}
+        for row in data["rows"]:
+            for metric in ("accuracy", "mcc", "auroc", "auprc"):
+                x = row["metrics"][metric]
+                assert f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})" in card
+
+
+@pytest.mark.slow
+def test_the_default_models_figures_are_measured_again(shared):
+    """On PLM_Sol's test set, through the public interface."""
+    _, _, record = read_default()
+    proteins = list(read_proteins(shared / "plm_sol" / "test_dataset.fasta", labelled=True))
+    model = SolubilityModel.from_pretrained("default")
+    labels = np.array([protein.label for protein in proteins])
+    probabilities = model.predict([protein.sequence for protein in proteins])
+    found = evaluate(labels, probabilities.astype(float), resamples=2)
+    measured = [data for data in record.facts["evaluation"]["sets"] if data["name"] == "PLM_Sol test"]
+    assert measured
+    for data in measured:
+        written = next(row for row in data["rows"] if row["name"] == "this model")["metrics"]
+        for metric in ("accuracy", "mcc", "auroc", "auprc"):
+            assert found[metric].value == pytest.approx(written[metric]["value"], abs=1e-4)
+
+
+def test_stripping_first_changes_nothing_for_a_model_that_strips():
+    _, _, record = read_default()
+    figures: dict = {}
+    for data in record.facts["evaluation"]["sets"]:
+        row = next(row for row in data["rows"] if row["name"] == "this model")
+        figures.setdefault(data["name"], []).append(row["metrics"])
+    assert all(first == second for first, second in figures.values())
+
+
+def test_what_was_not_recorded_is_said_to_be_missing(tmp_path):
+    head = CompositionMLP(CompositionMLPConfig(25, (4,)), key=jax.random.key(0))
+    SolubilityModel(OneHot(), head).save_pretrained(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    _, metadata, body = card.split("---\n", 2)
+    assert body.count("Not recorded.") == 6
+    assert "What the temperature was fitted on is not recorded." in body
+    assert "Look it up at the source" not in body
+    fields = yaml.safe_load(metadata)
+    assert "license" not in fields
+    assert "metrics" not in fields
+    assert fields["library_name"] == "eqxesm"
+
+
+def test_the_hub_client_reads_the_metadata():
+    from huggingface_hub import ModelCard
+
+    folder, _, record = read_default()
+    card = ModelCard((folder / "README.md").read_text(), ignore_metadata_errors=False)
+    fields = card.data.to_dict()
+    assert fields["library_name"] == "eqxesm"
+    assert fields["pipeline_tag"] == "text-classification"
+    assert fields["datasets"] == ["proteinea/solubility"]
+    assert {"biology", "protein", "solubility", "jax", "equinox"} <= set(fields["tags"])
+    found = {(result.dataset_name, result.metric_type): result.metric_value for result in card.data.eval_results}
+    sets = record.facts["evaluation"]["sets"]
+    assert len(found) == len(sets) * len(HUB_METRICS)
+    for data in sets:
+        for key, (kind, _) in HUB_METRICS.items():
+            value = found[f"{data['name']}, {data['variant']}", kind]
+            assert type(value) is float
+            assert value == pytest.approx(data["rows"][0]["metrics"][key]["value"], abs=5e-5)
+
+
+BASE = {"repository": "me/esmc", "revision": "a" * 40, "sha256": "b" * 64}
+
+
+@pytest.mark.parametrize(("form", "relation"), [("full", "finetune"), ("head", "finetune"), ("adapter", "adapter")])
+def test_the_base_of_a_model_is_named(form, relation):
+    _, sections, record = read_default()
+    encoder = {"type": "esmc", "layers": 2, "d_model": 64, "heads": 1, "d_ffn": 64}
+    card = render_card({**sections, "form": form, "base": BASE, "encoder": encoder}, record)
+    fields = front(card)
+    assert (fields["base_model"], fields["base_model_relation"]) == ("me/esmc", relation)
+    assert "esm" in fields["tags"]
+    assert "ESM-C: ESM Team (2024)" in card
+    assert "parity of the encoder's port with its PyTorch original is not recorded" in card
+    assert ("It is fetched when the model is loaded" in card) == (form != "full")
+    assert card.count("a" * 40) == 1
+
+
+def test_a_trained_model_has_the_licence_of_its_encoder():
+    _, sections, _ = read_default()
+    source = {"source": "trained on top of biohub/ESMC-300M", "revision": "a" * 40, "sha256": [], "license": "mit"}
+    fields = front(render_card({**sections, "provenance": source}))
+    assert fields["license"] == "mit"
+    assert fields["base_model"] == "biohub/ESMC-300M"
+    assert fields["base_model_relation"] == "finetune"
+
+
+def test_the_card_of_an_encoder_tells_its_parity(tmp_path):
+    encoder = ESMC(ESMCConfig(1, 64, 1, 64), key=jax.random.key(0))
+    encoder.save_pretrained(tmp_path / "bare")
+    assert "Not measured on these weights" in (tmp_path / "bare" / "README.md").read_text()
+    parity = {"original": "transformers 5", "dtype": "float32", "device": "CPU, X",
+              "distance": 1.6e-6, "tolerance": 1e-5, "weights": "biohub/ESMC-300M",
+              "date": "2026-11-22"}  # fmt: skip
+    facts = {"summary": "A port.", "parity": [parity]}
+    encoder.save_pretrained(tmp_path / "proved", facts, {"parity.png": b"made up"})
+    card = (tmp_path / "proved" / "README.md").read_text()
+    row = "| transformers 5 | float32 | CPU, X | 1.6e-06 | 1e-05 | biohub/ESMC-300M | 2026-11-22 |"
+    assert row in card
+    assert "](parity.png)" in card
+    loaded = ESMC.from_pretrained(tmp_path / "proved")
+    loaded.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "README.md").read_text() == card
+    assert (tmp_path / "again" / "parity.png").read_bytes() == b"made up"
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"training": {}}, {"training": None}, {"evaluation": {"sets": [1]}}, {"parity": 3}]
+)
+def test_refuses_a_record_that_does_not_fit_the_card(facts, tmp_path):
+    """Such as one of another version, or one that somebody made up."""
+    model = SolubilityModel.from_pretrained("default")
+    with pytest.raises(InputError, match="the record of the model does not fit the card"):
+        model.save_pretrained(tmp_path / "model", {"summary": "x", **facts})
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("ahead", ["", "\ufeff", "\n\n"])
+def test_figures_of_another_model_do_not_stay(ahead):
+    """Neither in the sections nor in the metadata, where the Hub reads them."""
+    _, sections, record = read_default()
+    old = render_card({**sections, "form": "adapter", "base": BASE}, record)
+    assert {"model-index", "metrics", "datasets", "base_model"} <= set(front(old))
+    old = ahead + old.replace("tags:\n", "tags:\n- mine\n", 1).replace("license: a", "license: b")
+    bare = {**sections, "provenance": None}
+    merged = merge_cards(render_card(bare), old)
+    fields = front(merged)
+    assert set(fields) == {"library_name", "pipeline_tag", "tags", "license"}
+    assert fields["tags"] == ["biology", "protein", "jax", "equinox", "solubility", "mine"]
+    assert fields["license"] == "bpache-2.0", "a person changed it"
+    assert "0.599" not in merged
+    assert merged.count("## Results") == 1
+    unchanged = merge_cards(render_card(bare), render_card(sections, record))
+    assert set(front(unchanged)) == {"library_name", "pipeline_tag", "tags"}

@@ -1,0 +1,224 @@
+"""Cleaning: one spelling for every protein, faults by their position, tags stripped and nothing else."""
+
+import csv
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eqxesm.alphabet import RESIDUES
+from eqxesm.data.cleaning import MIN_NUCLEOTIDES, Cleaned, Cleaning
+from eqxesm.data.tags import MAX_DISTANCE, MIN_RESIDUES, has_c_tag, has_n_tag
+from eqxesm.errors import InputError
+
+PROTEIN = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVV"
+TAGS = Cleaning(strip_tags=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "cleaned", "notes"),
+    [
+        ("MKV", "MKV", ()),
+        (" mk v\n\tLL\r\n", "MKVLL", ()),
+        ("MKV*", "MKV", ("trailing * removed",)),
+        ("MKV ** \n", "MKV", ("trailing * removed",)),
+        ("MJKV", "MXKV", ("1 unknown letter (J) replaced by X",)),
+        ("jJA", "XXA", ("2 unknown letters (J) replaced by X",)),
+        (RESIDUES, RESIDUES, ()),
+    ],
+)
+def test_one_spelling_for_every_protein(given, cleaned, notes):
+    assert Cleaning().clean(given) == Cleaned(cleaned, notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("MK-V", "position 3: gap '-'. Give the sequence without its alignment"),
+        ("M .V", "position 3: gap '.'"),
+        ("MKV-", "position 4: gap '-'"),
+        ("  MK4V", "position 5: digit '4'"),
+        ("MK*V*", "position 3: stop '*' inside the protein"),
+        ("MK|V", "position 3: character '|'"),
+        ("MK_", "position 3: character '_'"),
+        ("MKé", "position 3: character 'é'"),
+        ("Mß", "position 2: character 'ß'"),
+        ("M\0", "position 2: character '\\x00'"),
+        ("", "empty sequence"),
+        (" \n", "empty sequence"),
+        ("*", "empty sequence"),
+    ],
+)
+def test_refuses_what_is_not_a_sequence(given, said):
+    with pytest.raises(InputError) as caught:
+        Cleaning(strip_tags=True, strip_initial_met=True).clean(given)
+    message = str(caught.value)
+    assert message.startswith(said)
+    assert "\n" not in message
+
+
+N_TAGS = {
+    "MGSSHHHHHHSSGLVPRGSH": "pET-28, thrombin, NdeI",
+    "MGSSHHHHHHSSGLVPRGSHMASMTGGQQMGRGS": "pET-28, T7 tag",
+    "MGSSHHHHHHSQDP": "pETDuet",
+    "MGSSHHHHHHSSGRENLYFQGH": "TEV, NdeI",
+    "MGSSHHHHHHSSGLEVLFQGPLGS": "HRV 3C, pGEX",
+    "MHHHHHHSSGVDLGTENLYFQS": "pMCSG7",
+    "MHHHHHHSSGVDLGTENLYFQSNA": "pMCSG7, LIC",
+    "MGSDKIHHHHHH": "JCSG",
+    "MGSDKIHHHHHHENLYFQG": "JCSG, TEV",
+    "MGSDKIHHHHHHSSGENLYFQGH": "TEV, NdeI",
+    "MAHHHHHHMGTLEAQTQGPGS": "SSGCID",
+    "MAHHHHHHVDDDDK": "enterokinase",
+    "MRGSHHHHHHGMASMTGGQQMGRDLYDDDDK": "pRSET",
+    "MGHHHHHHHHHHSSGHIEGRH": "pET-16, factor Xa",
+    "MGHHHHHHSH": "NdeI",
+    "MRGSHHHHHHGS": "pQE-30",
+    "MRGSHHHHHHTDPALR": "pQE-30",
+    "MSYYHHHHHHDYDIPTTENLYFQGA": "pET-151, NcoI",
+    "MSGLNDIFEAQKIEWHEHHHHHHSSG": "AviTag",
+    "MHHHHHHSHMHHHHHHSH": "two runs",
+    "MHHHHHH": "bare",
+    "HHHHHHHHHH": "bare, ten",
+}
+
+
+@pytest.mark.parametrize("tag", N_TAGS, ids=N_TAGS.values())
+def test_strips_n_terminal_tags(tag):
+    note = f"N-terminal tag of {len(tag)} residues stripped"
+    assert TAGS.clean(tag + PROTEIN) == Cleaned(PROTEIN, (note,))
+    assert has_n_tag(tag + PROTEIN)
+    assert not has_c_tag(tag + PROTEIN)
+
+
+C_TAGS = (
+    "LEHHHHHH",
+    "AAALEHHHHHH",
+    "KLAAALEHHHHHH",
+    "EGGSHHHHHH",
+    "GSHHHHHHHHHH",
+    "HHHHHH",
+    "LVPRGSLEHHHHHH",
+    "ENLYFQSHHHHHHDYKDDDDK",
+)
+
+
+@pytest.mark.parametrize("tag", C_TAGS)
+def test_strips_c_terminal_tags(tag):
+    note = f"C-terminal tag of {len(tag)} residues stripped"
+    assert TAGS.clean(PROTEIN + tag) == Cleaned(PROTEIN, (note,))
+    assert has_c_tag(PROTEIN + tag)
+    assert not has_n_tag(PROTEIN + tag)
+
+
+@pytest.mark.parametrize("scar", ["GSH", "GH", "SNA", "GPLGS", "GPGS", "GPH", "GA", "GS", "G", "S", "GSSGSSG"])
+def test_strips_scars(scar):
+    note = f"N-terminal vector scar of {len(scar)} residue{'s' * (len(scar) > 1)} stripped"
+    assert TAGS.clean(scar + PROTEIN) == Cleaned(PROTEIN, (note,))
+
+
+def test_strips_both_ends():
+    cleaned = TAGS.clean("MSL" + PROTEIN[1:] + "EGHHHHHH")
+    assert cleaned.sequence == PROTEIN[1:]
+    assert cleaned.notes == ("N-terminal vector scar of 3 residues stripped", "C-terminal tag of 8 residues stripped")
+    both = "MHHHHHH" + PROTEIN + "LEHHHHHH"
+    assert has_n_tag(both)
+    assert has_c_tag(both)
+    assert TAGS.clean(both).sequence == PROTEIN
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        PROTEIN,
+        PROTEIN + "HHHHHH" + PROTEIN,
+        PROTEIN[:30] + "HHHHHHHHHH" + PROTEIN,
+        "MHHHHH" + PROTEIN,
+        PROTEIN + "LEHHHHH",
+        "MSL" + PROTEIN,
+        "GSHKV" + PROTEIN[1:],
+        "GSKV" + PROTEIN[1:],
+        "SKV" + PROTEIN[1:],
+        PROTEIN + "ENLYFQGLE",
+        "LVPRGSH" + PROTEIN,
+    ],
+)
+def test_leaves_what_is_not_a_tag(sequence):
+    assert TAGS.clean(sequence) == Cleaned(sequence, ())
+    assert not has_n_tag(sequence)
+    assert not has_c_tag(sequence)
+
+
+def test_a_tag_is_near_an_end():
+    assert has_n_tag("A" * MAX_DISTANCE + "HHHHHH" + PROTEIN)
+    assert not has_n_tag("A" * (MAX_DISTANCE + 1) + "HHHHHH" + PROTEIN)
+    assert has_c_tag(PROTEIN + "HHHHHH" + "A" * MAX_DISTANCE)
+    assert not has_c_tag(PROTEIN + "HHHHHH" + "A" * (MAX_DISTANCE + 1))
+
+
+def test_a_short_chain_has_its_tag_at_the_nearer_end():
+    assert (has_n_tag("MAHHHHHHAAA"), has_c_tag("MAHHHHHHAAA")) == (True, False)
+    assert (has_n_tag("MAAAHHHHHHAA"), has_c_tag("MAAAHHHHHHAA")) == (False, True)
+    assert (has_n_tag("AAHHHHHHAA"), has_c_tag("AAHHHHHHAA")) == (True, False)
+
+
+def test_strips_nothing_where_too_little_would_be_left():
+    assert TAGS.clean("MHHHHHH" + PROTEIN[:MIN_RESIDUES]).sequence == PROTEIN[:MIN_RESIDUES]
+    short = "MHHHHHH" + PROTEIN[: MIN_RESIDUES - 1]
+    assert TAGS.clean(short) == Cleaned(short, ())
+
+
+def test_tags_are_found_in_any_spelling():
+    assert TAGS.clean("mhhh hhhlvprgsh\n" + PROTEIN.lower() + "*").sequence == PROTEIN
+
+
+@pytest.mark.parametrize(
+    ("given", "cleaned", "notes"), [("MKV", "KV", ()), ("MMKV", "MKV", ()), ("KMV", "KMV", ()), ("M", "M", ())]
+)
+def test_strips_the_initial_met(given, cleaned, notes):
+    assert Cleaning(strip_initial_met=True).clean(given) == Cleaned(cleaned, notes)
+
+
+def test_initial_met_is_stripped_after_the_tag():
+    cleaned = Cleaning(strip_tags=True, strip_initial_met=True).clean("MHHHHHHENLYFQG" + PROTEIN)
+    assert cleaned.sequence == PROTEIN[1:]
+    assert cleaned.notes == ("N-terminal tag of 14 residues stripped",)
+
+
+@given(st.text("MGSHLVPRENYFQKADIJ *hm", min_size=1), st.booleans())
+def test_a_cleaned_sequence_is_a_part_of_the_given_one(sequence, strip):
+    spelled = "".join(sequence.rstrip("* ").split()).upper().replace("J", "X")
+    if not spelled or "*" in spelled:
+        with pytest.raises(InputError):
+            Cleaning(strip_tags=strip).clean(sequence)
+        return
+    cleaned = Cleaning(strip_tags=strip).clean(sequence).sequence
+    assert cleaned
+    assert cleaned in spelled
+    assert strip or cleaned == spelled
+    assert cleaned == spelled or len(cleaned) >= MIN_RESIDUES
+
+
+def test_no_tag_is_left_in_the_pool(shared):
+    with (shared / "train_pool" / "pool.csv").open(newline="") as file:
+        sequences = [row["sequences"] for row in csv.DictReader(file) if row["license"] == "MIT"]
+    tagged = [sequence for sequence in sequences if has_n_tag(sequence) or has_c_tag(sequence)]
+    cleaned = [TAGS.clean(sequence).sequence for sequence in tagged]
+    assert len(tagged) > 1000
+    left = [sequence for sequence in cleaned if has_n_tag(sequence) or has_c_tag(sequence)]
+    assert not left
+    # The tag precedes a whole protein, so what is left starts with its Met.
+    starts = [c[0] for s, c in zip(tagged, cleaned, strict=True) if has_n_tag(s)]
+    assert starts.count("M") > 0.8 * len(starts)
+
+
+@pytest.mark.parametrize("sequence", ["ACGT" * 8, "acgu" * 10, "ATGNNNCCC" * 5])
+def test_refuses_nucleic_acids(sequence):
+    with pytest.raises(InputError, match=r"looks like DNA or RNA: .*Translate it\."):
+        Cleaning().clean(sequence)
+
+
+def test_short_or_mixed_sequences_are_proteins():
+    assert len("ACGT" * 7) < MIN_NUCLEOTIDES <= len("ACGT" * 8)
+    for sequence in ("ACGT" * 7, "ACGT" * 8 + "K", "A" * 60, "GA" * 40, "ACGN" * 20):
+        assert Cleaning().clean(sequence).sequence == sequence

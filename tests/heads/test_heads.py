@@ -1,0 +1,215 @@
+"""Heads: blind to padding, equal to torch's layers, differentiable."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from heads import (
+    HEADS,
+    AbstractHead,
+    AttentionPoolMLP,
+    AttentionPoolMLPConfig,
+    CompositionMLP,
+    CompositionMLPConfig,
+    Convolution,
+    ConvolutionConfig,
+    MeanPoolMLP,
+    MeanPoolMLPConfig,
+)
+from heads.pooling import attention_pool, max_pool, mean_pool
+
+D_MODEL = 12
+
+
+NAMES = [config.type for config in HEADS]
+
+
+@functools.cache
+def make(name: str, **options):
+    config = next(config for config in HEADS if config.type == name)
+    return HEADS[config](config(D_MODEL, **options), key=jax.random.key(0))
+
+
+@eqx.filter_jit
+def score(head, features, mask, key=None):
+    return head(features, mask, key=key)
+
+
+@eqx.filter_jit
+def gradient_of_features(head, features, mask):
+    return jax.grad(lambda features: head(features, mask))(features)
+
+
+def example(length: int = 23, seed: int = 0):
+    """Features with a first and a last position that are no residues, as `<cls>` and `<eos>`."""
+    features = np.random.default_rng(seed).normal(size=(length, D_MODEL)).astype(np.float32)
+    mask = np.ones(length, bool)
+    mask[[0, -1]] = False
+    return jnp.asarray(features), jnp.asarray(mask)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_amount_and_content_of_padding_change_nothing(name):
+    head = make(name)
+    features, mask = example()
+    plain = score(head, features, mask)
+    assert plain.shape == ()
+    for amount, content in ((1, 0.0), (40, 7.0), (40, -1e6), (5, np.nan), (5, np.inf)):
+        padding = jnp.full((amount, D_MODEL), content, jnp.float32)
+        padded = score(head, jnp.concatenate([features, padding]), jnp.pad(mask, (0, amount)))
+        np.testing.assert_allclose(padded, plain, rtol=2e-6, atol=1e-6)
+    inside = score(head, jnp.where(mask[:, None], features, 99.0), mask)
+    np.testing.assert_array_equal(inside, plain)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_finite_and_stop_at_the_mask(name):
+    features, mask = example()
+    padded, wide = jnp.pad(features, ((0, 9), (0, 0))), jnp.pad(mask, (0, 9))
+    gradient = gradient_of_features(make(name), padded, wide)
+    assert jnp.isfinite(gradient).all()
+    assert (gradient[~np.asarray(wide)] == 0).all()
+    assert (jnp.abs(gradient) > 0).any()
+    nothing = gradient_of_features(make(name), padded, jnp.zeros_like(wide))
+    assert jnp.isfinite(nothing).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_against_finite_differences(name):
+    head = make(name)
+    with jax.enable_x64(True):
+        head = jax.tree.map(lambda a: a.astype(jnp.float64) if eqx.is_inexact_array(a) else a, head)
+        features, mask = example()
+        features = features.astype(jnp.float64)
+        direction = jax.random.normal(jax.random.key(5), features.shape, jnp.float64)
+        exact = (gradient_of_features(head, features, mask) * direction).sum()
+        step = 1e-4
+        ahead, behind = (score(head, features + sign * step * direction, mask) for sign in (1, -1))
+        slope = (ahead - behind) / (2 * step)
+    # Composition pools in float32, whose last digit a step of 1e-4 magnifies.
+    np.testing.assert_allclose(exact, slope, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_matters(name):
+    features, mask = example()
+    gradients = eqx.filter_jit(eqx.filter_grad(lambda head: head(features, mask)))(make(name))
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        assert (jnp.abs(gradient) > 0).any(), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_is_on_only_with_a_key(name):
+    head = make(name, dropout=0.5, hidden=(64, 64))
+    features, mask = example()
+    np.testing.assert_array_equal(score(head, features, mask), score(head, features, mask))
+    one, two = (score(head, features, mask, jax.random.key(seed)) for seed in (1, 2))
+    assert one != two
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_in_bfloat16_out(name):
+    head = jax.tree.map(lambda a: a.astype(jnp.bfloat16) if eqx.is_inexact_array(a) else a, make(name))
+    features, mask = example()
+    logit = score(head, features.astype(jnp.bfloat16), mask)
+    assert logit.dtype == jnp.bfloat16
+    np.testing.assert_allclose(logit.astype(jnp.float32), score(make(name), features, mask), rtol=0.1, atol=0.05)
+
+
+def torch_mlp(mlp, x):
+    torch = pytest.importorskip("torch")
+    for number, layer in enumerate(mlp.layers):
+        x = torch.nn.functional.linear(x, torch.tensor(np.asarray(layer.weight)), torch.tensor(np.asarray(layer.bias)))
+        x = torch.relu(x) if number < len(mlp.layers) - 1 else x
+    return x
+
+
+def test_mean_pool_mlp_against_torch():
+    torch = pytest.importorskip("torch")
+    head = MeanPoolMLP(MeanPoolMLPConfig(D_MODEL), key=jax.random.key(1))
+    assert len(head.mlp.layers) == 5
+    features, mask = example()
+    pooled = torch.tensor(np.asarray(features))[1:-1].mean(0)
+    expected = torch_mlp(head.mlp, pooled).item()
+    np.testing.assert_allclose(score(head, features, mask), expected, rtol=1e-5, atol=1e-6)
+
+
+def torch_conv(conv, x):
+    torch = pytest.importorskip("torch")
+    return torch.nn.functional.conv1d(
+        x, torch.tensor(np.asarray(conv.weight)), torch.tensor(np.asarray(conv.bias)[:, 0]), padding="same"
+    )
+
+
+def test_convolution_against_torch():
+    torch = pytest.importorskip("torch")
+    head = Convolution(ConvolutionConfig(D_MODEL, kernel=5), key=jax.random.key(1))
+    features, mask = example()
+    x = torch.tensor(np.asarray(features))[1:-1]
+    x = x @ torch.tensor(np.asarray(head.embedding.weight)).T
+    x = torch.relu(torch_conv(head.first, x.T[None]))
+    x = torch.relu(torch_conv(head.second, x))
+    expected = torch_mlp(head.mlp, x[0].max(dim=1).values).item()
+    np.testing.assert_allclose(score(head, features, mask), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_light_attention_against_torch():
+    torch = pytest.importorskip("torch")
+    head = AttentionPoolMLP(AttentionPoolMLPConfig(D_MODEL, kernel=3), key=jax.random.key(1))
+    features, mask = example()
+    x = torch.tensor(np.asarray(features))[1:-1].T[None]
+    scores, values = torch_conv(head.scores, x), torch_conv(head.values, x)
+    pooled = (values * torch.softmax(scores, dim=-1)).sum(-1)
+    both = torch.cat([pooled, values.max(dim=-1).values], dim=-1)
+    expected = torch_mlp(head.mlp, both)[0].item()
+    np.testing.assert_allclose(score(head, features, mask), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_composition_sees_frequencies_and_length_alone():
+    head = CompositionMLP(CompositionMLPConfig(D_MODEL), key=jax.random.key(1))
+    features, mask = example()
+    order = np.random.default_rng(1).permutation(np.arange(1, 22))
+    shuffled = features.at[1:22].set(features[order])
+    np.testing.assert_allclose(score(head, shuffled, mask), score(head, features, mask), rtol=1e-5)
+    inner = features[1:-1]
+    doubled = score(head, jnp.concatenate([inner, inner]), jnp.ones(42, bool))
+    assert abs(float(doubled - score(head, inner, jnp.ones(21, bool)))) > 1e-3
+
+
+def test_pooling_closed_forms():
+    features, mask = example()
+    kept = np.asarray(features)[1:-1]
+    np.testing.assert_allclose(mean_pool(features, mask), kept.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(max_pool(features, mask), kept.max(0))
+    level = attention_pool(jnp.zeros_like(features), features, mask)
+    np.testing.assert_allclose(level, kept.mean(0), rtol=1e-5, atol=1e-6)
+    sharp = attention_pool(jnp.where(features == kept.max(0)[None], 1e4, 0.0), features, mask)
+    np.testing.assert_allclose(sharp, kept.max(0), rtol=1e-6)
+    for pooled in (mean_pool, max_pool):
+        np.testing.assert_array_equal(pooled(features, jnp.zeros_like(mask)), 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bad", [{"hidden": (0,)}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_refuses_sizes_out_of_range(name, bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        make(name, **bad)
+
+
+@pytest.mark.parametrize("name", ["convolution", "attention_pool_mlp"])
+def test_refuses_even_kernels(name):
+    with pytest.raises(ValueError, match="kernel is 4: expected an odd number"):
+        make(name, kernel=4)
+
+
+def test_a_configuration_builds_its_head():
+    assert len(set(NAMES)) == len(HEADS)
+    for config, cls in HEADS.items():
+        head = make(config.type)
+        assert type(head) is cls
+        assert head.config == config(D_MODEL)
+        assert isinstance(head, AbstractHead)

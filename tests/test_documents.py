@@ -1,0 +1,114 @@
+"""What README and docs say: their code runs, and their figures are those of the committed results."""
+
+import json
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from paths import ROOT
+
+from eqxesm import ESMC, ESMCConfig
+from eqxesm.data.proteins import read_proteins
+from eqxesm.training.recipe import read_recipe
+
+README = (ROOT / "README.md").read_text()
+PROTEIN = "MSKGEELFTGVVPILVELDGDVNGHKFSVSGEGEGDATYG"
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def blocks(text: str, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def run_blocks(code: list[str], **names: Any) -> dict[str, Any]:
+    for block in code:
+        exec(block, names)
+    return names
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) < 180
+
+
+def test_readme_in_python():
+    names = run_blocks(blocks(README))
+    assert names["probabilities"].shape == (1,)
+    assert names["gradient"].shape == names["soft"].shape
+    # The pure function on a cleaned protein is what predict returns.
+    probability = names["model"].probability(names["tokens"])
+    assert float(probability) == pytest.approx(float(names["probabilities"][0]), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("default")
+def test_jax_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks(blocks(read("docs/jax.md")))
+    assert names["output"].hidden_states.shape[0] == 3
+    assert np.abs(names["merge_lora"](names["adapted"])(names["tokens"]).logits - names["output"].logits).max() < 1e-5
+    assert "Licence: apache-2.0" in (tmp_path / "mean" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_esmc_page(tmp_path, monkeypatch):
+    """On an encoder of 30 narrow layers, which stands for the real one."""
+    monkeypatch.chdir(tmp_path)
+    ESMC(ESMCConfig(30, 64, 1, 64), key=jax.random.key(0)).save_pretrained("esmc_300m")
+    names = run_blocks(blocks(read("docs/esm-c.md")))
+    assert names["output"].hidden_states.shape[0] == 2
+    assert names["model"](names["tokens"]).shape == ()
+
+
+@pytest.mark.filterwarnings("default")
+def test_assay_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = read("docs/assays.md")
+    (tmp_path / "recipe.toml").write_text(blocks(page, "toml")[0])
+    assert read_recipe("recipe.toml").training.strategy == "frozen"
+    pairs = [PROTEIN, PROTEIN[::-1]], [0, 1]
+    names = run_blocks(blocks(page), training=pairs, validation=pairs)
+    assert [protein.id for protein in read_proteins("training.arrayrecord")] == ["p1"]
+    assert len(names["epochs"]) == 2
+    assert (tmp_path / "my-model" / "config.json").exists()
+
+
+def test_head_of_the_contributing_page():
+    names = run_blocks(blocks(read("CONTRIBUTING.md")), __name__="example")
+    head = names["LinearHead"](names["LinearConfig"](4), key=jax.random.key(0))
+    features, mask = jnp.arange(20.0).reshape(5, 4), jnp.array([True, True, True, False, False])
+    assert head(features, mask) == head(features.at[3:].set(jnp.nan), mask)
+
+
+def test_parity_figures():
+    reports = [json.loads(file.read_text()) for file in (ROOT / "model_cards" / "parity").glob("*.json")]
+    assert {report["size"] for report in reports} >= {"esmc_300m", "esmc_600m"}
+    rows = re.findall(r"^\| (esmc_\w+) \| (\w+) \| (\w+) \| ([\d.e+-]+) \|", read("docs/esm-c.md"), re.MULTILINE)
+    assert len(rows) == len(reports)
+    for report in reports:
+        assert report["failures"] == []
+        worst = max(rung["relative_l2"] for case in report["cases"] for rung in case["rungs"].values())
+        device = "CPU" if report["device"].startswith("CPU") else "GPU"
+        assert (report["size"], report["dtype"], device, f"{worst:.1e}") in rows
+
+
+def test_figures_of_the_default_model():
+    record = json.loads((ROOT / "model_cards" / "default" / "metrics.json").read_text())
+    for data in record["evaluation"]["sets"]:
+        for row in data["rows"]:
+            x = row["metrics"]["auroc"]
+            written = f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})"
+            if data["variant"] != "as published" and row["name"] != "tag rule":
+                assert written in README
+            if data["variant"] == "as published" and row["name"] == "tag rule":
+                assert f"{x['value']:.3f}" in README
+
+
+def test_links_between_documents_lead_somewhere():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
