@@ -22,7 +22,7 @@ import numpy as np
 from eqxesm.alphabet import STANDARD_RESIDUES
 from eqxesm.checkpoint.tensors import TensorSpec, write_tensors
 from eqxesm.encoders import PRESETS
-from eqxesm.encoders.published.layouts import Layout, plan_tensors
+from eqxesm.encoders.published.layouts import Layout, plan_tensors, planned_shape
 from eqxesm.encoders.published.reader import leaf_shapes
 
 SIZE = "esmc_300m"
@@ -65,8 +65,7 @@ def write_checkpoint(folder: Path) -> int:
     shapes = leaf_shapes(PRESETS[SIZE])
     specs = {}
     for name, (part,) in plan_tensors(Layout("split"), PRESETS[SIZE]).items():
-        shape = shapes[part.row.ours]
-        specs[name] = TensorSpec(shape if part.layer is None else shape[1:], np.dtype(np.float32))
+        specs[name] = TensorSpec(planned_shape([part], shapes[part.row.ours]), np.dtype(np.float32))
     rng = np.random.default_rng(0)
     folder.mkdir()
     write_tensors(folder, specs, lambda name: [rng.standard_normal(specs[name].shape, np.float32)])

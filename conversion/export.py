@@ -20,7 +20,7 @@ from eqxesm.encoders import PRESETS, ESMCConfig
 from eqxesm.encoders.attention import ROTARY_BASE
 from eqxesm.encoders.esmc import EncoderSections
 from eqxesm.encoders.lora import merge_lora
-from eqxesm.encoders.published.layouts import Layout, LeafSlice, plan_tensors
+from eqxesm.encoders.published.layouts import Layout, LeafSlice, plan_tensors, planned_shape
 from eqxesm.encoders.published.reader import ReadableTensor, leaf_shapes
 from eqxesm.encoders.published.table import LAYOUTS
 from eqxesm.errors import InputError, missing_extra
@@ -64,8 +64,7 @@ def export(folder: Path, layout_name: str, out: Path) -> dict[str, TensorSpec]:
     specs = {}
     for name, found in plan.items():
         spec = leaves[found[0].row.ours].spec
-        shape = spec.shape if found[0].layer is None else spec.shape[1:]
-        specs[name] = TensorSpec((shape[0] * len(found), *shape[1:]), spec.dtype)
+        specs[name] = TensorSpec(planned_shape(found, spec.shape), spec.dtype)
     dtype = next(iter(specs.values())).dtype.name
     with replace_folder(out) as partial:
         if layout_name == "legacy":

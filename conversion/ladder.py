@@ -25,8 +25,7 @@ def share_weights(original: Original, config: ESMCConfig) -> tuple[ESMC, int]:
         rows = []
         for layer in range(config.layers if row.is_stacked else 1):
             whole = shared[layout.tensor(row, layer)]
-            height = whole.shape[0] // part.of
-            rows.append(whole[part.index * height : (part.index + 1) * height])
+            rows.append(whole[part.rows(whole.shape[0])])
         return jnp.stack(rows) if row.is_stacked else rows[0]
 
     skeleton = eqx.filter_eval_shape(lambda: ESMC(config, key=jax.random.key(0)))

@@ -29,7 +29,7 @@ def checked_path(folder: Path, name: str) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file of at most `MAX_BYTES`. Raises `FileNotFoundError` where there is no file."""
+    """Read a file of at most `MAX_BYTES`. A missing file raises `FileNotFoundError`."""
     if not path.is_file():
         raise FileNotFoundError(path)
     try:

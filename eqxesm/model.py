@@ -256,9 +256,10 @@ class SolubilityModel(eqx.Module):
                 the package.
             revision, token, cache_dir, local_files_only: see `ESMC.from_pretrained`.
         """
-        folder = locate_model(source, revision, Access(**access))
+        hub = Access(**access)
+        folder = locate_model(source, revision, hub)
         sections = read_sections(folder)
-        encoder = load_base(sections, source, Access(**access))
+        encoder = load_base(sections, source, hub)
         try:
             skeleton = sections.make_skeleton()
             cls(skeleton["encoder"], skeleton["head"])

@@ -15,7 +15,7 @@ def count(mask: Mask) -> Float[Array, ""]:
 
 
 def masked(features: Features, mask: Mask) -> Features:
-    """Features, and zero where there is no residue, even in the place of NaN."""
+    """Features, set to zero where the mask is False, even where they are NaN."""
     return jnp.where(mask[:, None], features, 0)
 
 

@@ -62,7 +62,7 @@ def replace_name(card: str, old: str, new: str) -> str:
 
 
 def split_card(card: str) -> tuple[str, str]:
-    """Split a card into its YAML metadata, empty if there is none, and its Markdown."""
+    """Split a card into its YAML metadata (empty if it has none) and its Markdown."""
     card = card.replace("\r\n", "\n")
     match = _FRONT.match(card)
     # Two rules with words between them are not metadata.

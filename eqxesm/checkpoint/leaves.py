@@ -54,14 +54,22 @@ def load_leaves(folder: Path, skeleton: PyTree, given: Mapping[str, jax.Array] |
     return fill_leaves(skeleton, {**given, **read})
 
 
+def compare_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Name every tensor that is missing, unknown or of another shape."""
+    problems = [f"missing {name}" for name in sorted(set(wanted) - set(found))]
+    problems += [f"unknown {name}" for name in sorted(set(found) - set(wanted))]
+    return problems + [
+        f"{name} has shape {list(found[name])}, not {list(wanted[name])}"
+        for name in sorted(set(found) & set(wanted))
+        if found[name] != wanted[name]
+    ]
+
+
 def find_misfits(stored: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Name every tensor that is missing, unknown, of another shape or not a float of 32 bits."""
-    problems = [f"missing {name}" for name in sorted(set(wanted) - set(stored))]
-    problems += [f"unknown {name}" for name in sorted(set(stored) - set(wanted))]
+    """Name every tensor that `compare_shapes` names, or that is not a float of at most 32 bits."""
+    problems = compare_shapes({name: tensor.spec.shape for name, tensor in stored.items()}, wanted)
     for name in sorted(set(stored) & set(wanted)):
         spec = stored[name].spec
-        if spec.shape != wanted[name]:
-            problems.append(f"{name} has shape {list(spec.shape)}, not {list(wanted[name])}")
         if not jnp.issubdtype(spec.dtype, jnp.floating):
             problems.append(f"{name} has dtype {spec.dtype}, which is not floating point")
         elif spec.dtype.itemsize > 4:

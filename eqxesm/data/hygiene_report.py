@@ -41,6 +41,9 @@ class Hygiene:
     overlaps: tuple[Overlap, ...]
     data_digest: str
 
+    def format_leaks(self) -> str:
+        return "; ".join(f"{kind}: {found}" for kind, found in self.leakage.items())
+
     def to_markdown(self) -> str:
         lines = ["| split | source | licence | read | soluble | left out | kept |", "|---|---|---|---:|---:|---|---:|"]
         for portion in self.portions:
@@ -55,8 +58,7 @@ class Hygiene:
             )
             lines.append(f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |")
         lines += ["", f"- Longest training protein: {self.limit} residues ({self.limit_rule})."]
-        leaks = "; ".join(f"{kind}: {found}" for kind, found in self.leakage.items())
-        lines.append(f"- Leaks found and left out: {leaks}.")
+        lines.append(f"- Leaks found and left out: {self.format_leaks()}.")
         lines += [
             f"- Test set {portion.split}, {portion.source}: {format_counts(portion.repeats)}. Kept, as published."
             for portion in self.portions

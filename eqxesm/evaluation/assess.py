@@ -50,8 +50,6 @@ def assess(
     for things, given in (("sequences", sequences), *predicted, ("identities", identities)):
         if given is not None and len(given) != len(truth):
             raise InputError(f"{len(given)} {things} but {len(truth)} labels")
-    if truth.min() == truth.max():
-        raise InputError(f"all {len(truth)} labels are {truth[0]}. Both classes are needed.")
     measured = _Measured(truth, predictions, thresholds)
     untagged = np.flatnonzero([is_untagged_met(sequence) for sequence in sequences])
     lengths = np.array([len(sequence) for sequence in sequences])

@@ -71,8 +71,6 @@ def _fit_tag_rule(sequences: Sequence[str], truth: Int[np.ndarray, " _"]) -> lis
 
 
 def _fit_composition(sequences: Sequence[str], truth: Int[np.ndarray, " _"]) -> CompositionRegression:
-    if truth.min() == truth.max():
-        raise InputError(f"all {len(truth)} labels are {truth[0]}. Both classes are needed.")
     features = composition(sequences)
     scaler = StandardScaler().fit(features)
     regression = LogisticRegression(class_weight="balanced", max_iter=1000)

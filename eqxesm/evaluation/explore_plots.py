@@ -9,9 +9,9 @@ from jaxtyping import Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from eqxesm.evaluation.plots import new_figure, save_figure
+from eqxesm.evaluation.plots import COLOURS, new_figure, save_figure
 
-SOLUBLE, INSOLUBLE = "#0072B2", "#E69F00"
+SOLUBLE, INSOLUBLE = COLOURS[0], COLOURS[-1]
 BASE_LINE: dict[str, Any] = {"color": "0.5", "linewidth": 1, "linestyle": ":"}
 PICTURES = ("classes", "lengths", "constructs", "residues")
 

@@ -82,20 +82,21 @@ def calibration_bins(probabilities: Float[np.ndarray, " _"]) -> Int[np.ndarray, 
 
 
 def as_binary(labels: Labels) -> Truth:
-    """Labels as integers, checked to be 0 or 1."""
+    """Labels as integers, checked to be 0 and 1, both of them."""
     if not len(labels):
         raise InputError("no labels: expected at least 2 proteins")
     other = np.flatnonzero((labels != 0) & (labels != 1))
     if len(other):
         raise InputError(f"label {other[0] + 1} is {labels[other[0]]}, expected 1 (soluble) or 0 (insoluble)")
-    return labels.astype(np.int64)
+    truth = labels.astype(np.int64)
+    if truth.min() == truth.max():
+        raise InputError(f"all {len(truth)} labels are {truth[0]}. Both classes are needed.")
+    return truth
 
 
 def _check(truth: Truth, probabilities: Float[np.ndarray, " _"]) -> None:
     if len(truth) != len(probabilities):
         raise InputError(f"{len(truth)} labels but {len(probabilities)} probabilities")
-    if truth.min() == truth.max():
-        raise InputError(f"all {len(truth)} labels are {truth[0]}. Both classes are needed.")
     wrong = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)))
     if len(wrong):
         raise InputError(f"probability {wrong[0] + 1} is {probabilities[wrong[0]]}, expected 0 to 1")

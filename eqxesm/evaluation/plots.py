@@ -17,18 +17,17 @@ from sklearn.metrics import confusion_matrix, roc_curve
 from eqxesm.evaluation.assess import BIN_METRICS
 from eqxesm.evaluation.metrics import Labels
 
-STYLES: dict[str, dict[str, Any]] = {
-    "model": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "tag_rule": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
-    "composition": {"color": "#009E73", "marker": "^", "linestyle": "-."},
-}
-"""By predictor, from the colour-blind-safe palette of Okabe and Ito."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+"""Safe for the colour-blind (Wong 2011, doi:10.1038/nmeth.1618)."""
 
-MORE_STYLES: list[dict[str, Any]] = [
-    {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
-    {"color": "#E69F00", "marker": "v", "linestyle": "-"},
-    {"color": "#56B4E9", "marker": "P", "linestyle": "--"},
+SERIES: list[dict[str, Any]] = [
+    {"color": colour, "marker": marker, "linestyle": line}
+    for colour, marker, line in zip(COLOURS, "os^DPv", ("-", "--", "-.", ":", "--", "-"), strict=True)
 ]
+"""How the first, second, ... of several series is drawn."""
+
+STYLES = dict(zip(("model", "tag_rule", "composition"), SERIES, strict=False))
+"""How each predictor is drawn."""
 
 LABEL_WIDTH = 45
 """Characters of a line of a legend. A longer name is wrapped."""
@@ -143,7 +142,7 @@ def draw_calibration(sets: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     labels = [textwrap.fill(name, LABEL_WIDTH) for name in sets]
     figure, axes = new_figure(5.6, 4.4 + 0.2 * sum(label.count("\n") + 1 for label in labels))
     axes.plot([0, 1], [0, 1], label="perfect calibration", **CHANCE)
-    for label, rows, style in zip(labels, sets.values(), cycle([*STYLES.values(), *MORE_STYLES]), strict=False):
+    for label, rows, style in zip(labels, sets.values(), cycle(SERIES), strict=False):
         _plot_calibration(axes, rows, label=label, **style)
     axes.set(xlim=(-0.02, 1.02), xlabel="predicted probability of being soluble")
     figure.legend(loc="outside lower center", frameon=False, fontsize="small")

@@ -115,7 +115,7 @@ def _response(error: Exception) -> tuple[int | None, dict[str, str]]:
 
 
 def _retry_delay(error: Exception, delay: float | None) -> float | None:
-    """Seconds before the next try, or None if there is none."""
+    """Seconds before the next try; None means to give up."""
     if delay is None:
         return None
     status, headers = _response(error)

@@ -7,11 +7,8 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
-from eqxesm.evaluation.plots import LABEL_WIDTH, new_figure, save_figure
+from eqxesm.evaluation.plots import COLOURS, LABEL_WIDTH, new_figure, save_figure
 from eqxesm.training.state import Epoch, Scores
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-"""Safe for the colour-blind (Wong 2011, doi:10.1038/nmeth.1618)."""
 
 LINES = ("-", "--", "-.")
 """Line styles, the next one when all colours are used."""

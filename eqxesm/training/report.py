@@ -121,9 +121,8 @@ def _describe_hygiene(hygiene: Hygiene) -> str:
                 reasons[rule] = reasons.get(rule, 0) + number
         why = f" (left out: {format_counts(reasons)})" if reasons else ""
         splits[split] = f"{kept:,} of {read:,} proteins for {split}{why}"
-    leaks = "; ".join(f"{kind}: {found}" for kind, found in hygiene.leakage.items())
     return (
         f"Kept: {splits['training']}, and {splits['validation']}. Leaks between training, "
-        f"validation and test sets that were found and left out: {leaks}. Longest protein: "
+        f"validation and test sets that were found and left out: {hygiene.format_leaks()}. Longest protein: "
         f"{hygiene.limit} residues ({hygiene.limit_rule})."
     )

@@ -221,14 +221,14 @@ def test_refuses_an_index_that_names_a_shard_elsewhere(shard, copy, tmp_path):
 def test_refuses_an_index_that_is_not_one(text, copy):
     folder = copy("sharded")
     (folder / INDEX).write_text(text, encoding="utf-16" if text == "\ufffe" else "utf-8")
-    refusal(SolubilityModel, folder)
+    assert str(folder) in refusal(SolubilityModel, folder)
 
 
 def test_refuses_a_folder_in_the_place_of_an_index(copy):
     folder = copy("sharded")
     (folder / INDEX).unlink()
     (folder / INDEX).mkdir()
-    refusal(SolubilityModel, folder)
+    assert f"{folder / INDEX}: not an index of shards" in refusal(SolubilityModel, folder)
 
 
 @pytest.mark.parametrize("change", ["dropped", "added", "moved"])

@@ -14,6 +14,7 @@ from Bio import SeqIO
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from protein_files import CSV, refusal
 from pyarrow import parquet
 
 from eqxesm.data.formats import read_fasta
@@ -23,15 +24,6 @@ from eqxesm.errors import InputError
 
 FASTA = ">a first protein\nMKV\nLLA\n\n>b\n>c|x y\nmk*-\tJ \n"
 PROTEINS = [Protein("a", "MKVLLA"), Protein("b", ""), Protein("c|x", "mk*-J")]
-CSV = "name,sequence,label\na,MKV,1\nb,,0\n\nc, mk ,\n"
-
-
-def refusal(path, *arguments, **options) -> str:
-    with pytest.raises(InputError) as caught:
-        list(read_proteins(path, *arguments, **options))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def by_biopython(path: Path) -> list[Protein]:

@@ -4,20 +4,10 @@ import re
 
 import pytest
 from Bio import SeqIO
+from protein_files import CSV, refusal
 
 from eqxesm.data.protein import Columns, Protein
 from eqxesm.data.proteins import read_proteins
-from eqxesm.errors import InputError
-
-CSV = "name,sequence,label\na,MKV,1\nb,,0\n\nc, mk ,\n"
-
-
-def refusal(path, *arguments, **options) -> str:
-    with pytest.raises(InputError) as caught:
-        list(read_proteins(path, *arguments, **options))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_labels_of_fasta(write):

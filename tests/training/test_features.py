@@ -80,6 +80,7 @@ def test_another_head_uses_the_same_cache(tmp_path, monkeypatch):
     compute(cache=tmp_path)
     forbid(monkeypatch)
     compute(tiny(dropout=0.3), cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_interrupted_computation_goes_on(tmp_path, monkeypatch):

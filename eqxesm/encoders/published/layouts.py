@@ -3,9 +3,10 @@
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from eqxesm.checkpoint.leaves import compare_shapes
 from eqxesm.encoders.config import D_HEAD, PRESETS, ESMCConfig
 from eqxesm.encoders.published.table import LAYOUTS, TABLE, Row
 from eqxesm.errors import InputError, pluralise
@@ -56,6 +57,12 @@ def plan_tensors(layout: Layout, config: ESMCConfig) -> dict[str, list[LeafSlice
     return {name: [each for _, each in sorted(found, key=lambda item: item[0])] for name, found in slices.items()}
 
 
+def planned_shape(slices: Sequence[LeafSlice], leaf: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a planned tensor, from that of a leaf it is made of."""
+    rows, *rest = leaf if slices[0].layer is None else leaf[1:]
+    return rows * len(slices), *rest
+
+
 def recognise(names: Iterable[str], where: str) -> Layout:
     """Tell the layout of a checkpoint by its keys."""
     names = set(names)
@@ -86,19 +93,9 @@ def check_tensors(layout: Layout, config: ESMCConfig, shapes: Shapes, wanted: Sh
 
     `wanted` are the shapes of our leaves, `shapes` those of the checkpoint.
     """
-    expected: dict[str, tuple[int, ...]] = {}
-    for name, slices in plan_tensors(layout, config).items():
-        shape = wanted[slices[0].row.ours]
-        shape = shape if slices[0].layer is None else shape[1:]
-        expected[name] = (shape[0] * len(slices), *shape[1:])
-    problems = [f"missing {name}" for name in sorted(set(expected) - set(shapes))]
-    problems += [f"unknown {name}" for name in sorted(set(shapes) - set(expected))]
-    problems += [
-        f"{name} has shape {list(shapes[name])}, not {list(expected[name])}"
-        for name in sorted(set(shapes) & set(expected))
-        if shapes[name] != expected[name]
-    ]
-    if problems:
+    plan = plan_tensors(layout, config)
+    expected = {name: planned_shape(slices, wanted[slices[0].row.ours]) for name, slices in plan.items()}
+    if problems := compare_shapes(shapes, expected):
         raise InputError(f"{where}: {pluralise(len(problems), 'wrong tensor')}: {'; '.join(problems)}")
 
 

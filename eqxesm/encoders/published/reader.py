@@ -78,10 +78,9 @@ class PublishedCheckpoint:
 
     def read_leaf(self, layout: Layout, row: Row, layer: int | None) -> np.ndarray:
         """Read one layer of one of our leaves."""
-        part = row.part(layout.name)
         tensor = self.tensors[layout.tensor(row, layer or 0)]
-        height = tensor.spec.shape[0] // part.of
-        return tensor.read(part.index * height, (part.index + 1) * height)
+        rows = row.part(layout.name).rows(tensor.spec.shape[0])
+        return tensor.read(rows.start, rows.stop)
 
 
 def open_published(size: str, source: str | None, open_pth: OpenPth | None = None) -> PublishedCheckpoint:

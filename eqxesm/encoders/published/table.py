@@ -14,6 +14,11 @@ class TensorPart:
     index: int = 0
     of: int = 1
 
+    def rows(self, height: int) -> slice:
+        """The rows of the block in a tensor of `height` rows."""
+        size = height // self.of
+        return slice(self.index * size, (self.index + 1) * size)
+
 
 @dataclass(frozen=True)
 class Row:
