@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from conversion.command import run_command
 from eqxesm.alphabet import CLS, EOS, MASK, PAD, VOCAB_SIZE
 from eqxesm.checkpoint.folder import CONFIG, read_config
 from eqxesm.checkpoint.leaves import find_misfits, named_leaves
 from eqxesm.checkpoint.tensors import Parts, TensorSpec, open_folder, write_tensors
+from eqxesm.cli.arguments import read_path
+from eqxesm.cli.main import run_command
 from eqxesm.config import parse
 from eqxesm.encoders import PRESETS, ESMCConfig
 from eqxesm.encoders.attention import ROTARY_BASE
@@ -157,10 +158,10 @@ def main(arguments: list[str] | None = None) -> int:
         " published and esm >= 3.4, legacy for PyPI's esm up to 3.2.",
         epilog="Example: python -m conversion.export my-model --layout split --out torch-model",
     )
-    parser.add_argument("folder", type=Path, help="checkpoint of an encoder or of a model")
+    parser.add_argument("folder", type=read_path, help="checkpoint of an encoder or of a model")
     parser.add_argument("--layout", choices=LAYOUTS, required=True)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    return run_command("conversion.export", _run, parser.parse_args(arguments))
+    parser.add_argument("--out", type=read_path, required=True, metavar="FOLDER")
+    return run_command("conversion.export", lambda: _run(parser.parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:

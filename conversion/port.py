@@ -9,11 +9,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from conversion.command import run_command, say
 from conversion.sources import open_source
 from eqxesm.checkpoint.folder import write_checkpoint
 from eqxesm.checkpoint.record import Provenance
 from eqxesm.checkpoint.tensors import TensorSpec
+from eqxesm.cli.main import run_command
 from eqxesm.config import describe
 from eqxesm.encoders import PRESETS, ESMCConfig
 from eqxesm.encoders.esmc import EncoderSections
@@ -21,6 +21,7 @@ from eqxesm.encoders.published.layouts import Layout
 from eqxesm.encoders.published.reader import RELEASES, PublishedCheckpoint, leaf_shapes, understand
 from eqxesm.encoders.published.table import TABLE
 from eqxesm.errors import InputError
+from eqxesm.files import expand_user
 from eqxesm.hub.download import check_repository
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -99,11 +100,11 @@ def describe_port(ported: Port, folder: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
-    return run_command("conversion.port", _run, _parser().parse_args(arguments))
+    return run_command("conversion.port", lambda: _run(_parser().parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:
-    folder = Path(options.out or options.size)
+    folder = Path(expand_user(options.out or options.size))
     if options.push:
         check_repository(options.push)
     elif options.public or options.no_parity:
@@ -115,7 +116,7 @@ def _run(options: argparse.Namespace) -> int:
         from conversion.publish import add_parity, publish
 
         if not options.no_parity:
-            say(f"comparing {folder} with the torch original")
+            print(f"comparing {folder} with the torch original", file=sys.stderr)
             add_parity(folder, source)
         print(f"pushed  {publish(folder, options.push, source.name, not options.public)}")
     return 0

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from eqxesm.checkpoint.record import without_folders
 from eqxesm.encoders import ESMC
 from eqxesm.encoders.published.reader import PublishedCheckpoint
 from eqxesm.errors import InputError, missing_extra
@@ -11,7 +12,7 @@ from eqxesm.hub.upload import upload
 def add_parity(folder: Path, source: PublishedCheckpoint) -> None:
     """Compare a port with its torch original, and write the figures into its folder and card."""
     try:
-        from conversion.parity import check_port
+        from conversion.check import check_port
         from conversion.report import draw_report
     except ImportError as error:
         raise InputError(f"{missing_extra(error.name or 'torch', 'convert')}. Or publish with --no-parity.") from error
@@ -19,7 +20,7 @@ def add_parity(folder: Path, source: PublishedCheckpoint) -> None:
     kept = ("original", "dtype", "device", "tolerance", "weights", "date")
     rungs = (rung for case in report["cases"] for rung in case["rungs"].values())
     facts = {
-        "summary": f"A port of {source.name}, tensor by tensor.",
+        "summary": f"A port of {without_folders(source.name)}, tensor by tensor.",
         "parity": [
             {
                 **{key: report[key] for key in kept},
@@ -34,7 +35,7 @@ def add_parity(folder: Path, source: PublishedCheckpoint) -> None:
 def publish(folder: Path, repository: str, source: str, private: bool) -> str:
     """Upload a port. After an error it is still whole, and the message says how to push it."""
     try:
-        message = f"Port of {source} to eqxesm"
+        message = f"Port of {without_folders(source)} to eqxesm"
         return upload(folder, repository, private=private, commit_message=message)
     except InputError as error:
         raise InputError(f"{error} The port is whole. Push it with: eqxesm push {folder} {repository}") from error

@@ -1,5 +1,6 @@
 """Published checkpoints, `.pth` files included: those are read by torch's restricted reader."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ import numpy as np
 
 from eqxesm.checkpoint.tensors import TensorSpec
 from eqxesm.encoders.published.reader import PublishedCheckpoint, open_published
-from eqxesm.errors import InputError, missing_extra
+from eqxesm.errors import InputError, missing_extra, one_line
+
+MAX_PICKLE = 2**20
+"""Bytes of the pickled names and shapes of tensors. Those of the 6B are a tenth of it."""
 
 
 def open_source(size: str, source: str | None) -> PublishedCheckpoint:
@@ -45,6 +49,7 @@ def open_pth(file: Path) -> dict[str, TorchTensor]:
         import torch
     except ImportError as error:
         raise missing_extra("torch", "convert") from error
+    _check_archive(file)
     known = (torch.float32, torch.bfloat16, torch.float16, torch.uint8)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
@@ -59,9 +64,30 @@ def open_pth(file: Path) -> dict[str, TorchTensor]:
     odd = [
         name
         for name, value in state.items()
-        if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in known
+        if value.layout != torch.strided
+        or value.device.type != "cpu"
+        or value.dtype not in known
+        # Strides of zero make a huge tensor of a small one.
+        or value.nbytes > value.untyped_storage().nbytes()
     ]
     if odd:
         kind = f"{state[odd[0]].dtype}, {state[odd[0]].layout}"
         raise InputError(f"{file}: {odd[0]} is {kind}, expected dense float32, bfloat16 or float16")
     return {key: TorchTensor(value) for key, value in state.items()}
+
+
+def _check_archive(file: Path) -> None:
+    """Refuse what torch would need much more memory for than the file has bytes."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        reason = f"torch.save writes a zip archive, and this is none: {one_line(error)}"
+        raise InputError(f"{file}: not a plain file of weights ({reason})") from error
+    for record in records:
+        if record.compress_type != zipfile.ZIP_STORED:
+            raise InputError(f"{file}: {record.filename} is compressed, which torch.save does not do. Not read.")
+        if record.filename.endswith(".pkl") and record.file_size > MAX_PICKLE:
+            raise InputError(
+                f"{file}: {record.filename} has {record.file_size:,} bytes, over {MAX_PICKLE:,}. Not read."
+            )

@@ -1,8 +1,6 @@
 """`python -m eqxesm` is `eqxesm`."""
 
-import sys
-
-from eqxesm.cli.main import main
+from eqxesm.cli.main import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Bool, Int
 
 from eqxesm.errors import InputError
+from eqxesm.sequences import as_sequence, as_text, is_text
 
 AnyArray = np.ndarray | jax.Array
 
@@ -33,9 +35,27 @@ STANDARD_RESIDUES = "".join(VOCABULARY[FIRST_RESIDUE : FIRST_RESIDUE + 20])
 RESIDUES = "".join(VOCABULARY[FIRST_RESIDUE : LAST_RESIDUE + 1])
 
 
+CONTEXT_RESIDUES = 2046
+"""Residues of the longest protein that ESM-C was trained on: 2,048 tokens."""
+
+
 def is_residue(tokens: Int[AnyArray, "*shape"]) -> Bool[AnyArray, "*shape"]:
     """True where a token is a residue letter, or a mask in the place of one."""
     return ((tokens >= FIRST_RESIDUE) & (tokens <= LAST_RESIDUE)) | (tokens == MASK)
+
+
+def check_tokens(tokens: Any) -> None:
+    """Refuse what is not the tokens of one protein. While JAX traces, their values cannot be checked."""
+    dtype, shape = getattr(tokens, "dtype", None), getattr(tokens, "shape", ())
+    if dtype is None or not np.issubdtype(dtype, np.integer) or len(shape) != 1:
+        got = type(tokens).__name__ if dtype is None else f"{dtype} {list(shape)}"
+        raise InputError(f"expected the tokens of one protein, integers [length], got {got}")
+    if isinstance(tokens, Tracer) or not shape[0]:
+        return
+    values = np.asarray(tokens)
+    outside = values[(values < 0) | (values >= VOCAB_SIZE)]
+    if len(outside):
+        raise InputError(f"token {outside[0]} is outside the vocabulary, 0 to {VOCAB_SIZE - 1}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +72,7 @@ class Tokenizer:
 
     def encode(self, sequence: str | Sequence[str]) -> Int[np.ndarray, " length"]:
         """Encode one protein as int32 tokens, `<cls>` first and `<eos>` last."""
-        text = sequence if isinstance(sequence, str) else "|".join(sequence)
+        text = _join_chains(sequence)
         if not text:
             raise InputError("empty sequence: expected at least 1 residue")
         tokens = [CLS]
@@ -68,7 +88,11 @@ class Tokenizer:
         self, sequences: Sequence[str | Sequence[str]], length: int | None = None
     ) -> Int[np.ndarray, "batch length"]:
         """Encode proteins and pad them on the right, to `length` tokens or to the longest."""
-        return pad([self.encode(sequence) for sequence in sequences], length)
+        return pad([self.encode(sequence) for sequence in as_sequence(sequences, "sequences")], length)
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        """Refuse: other libraries' tokenizers are called, and return something else."""
+        raise InputError("a Tokenizer is not called. Use encode(sequence) or encode_batch(sequences).")
 
     def decode(self, tokens: Int[np.ndarray, " length"]) -> str:
         """Write tokens as text, without `<cls>`, `<eos>` and `<pad>`."""
@@ -87,6 +111,12 @@ class Tokenizer:
         return np.where(tokens == PAD, np.int32(-1), chain)
 
 
+def _join_chains(sequence: Any) -> str:
+    if is_text(sequence):
+        return as_text(sequence, "sequence")
+    return "|".join(as_text(chain, f"chain {n}") for n, chain in enumerate(as_sequence(sequence, "chains"), 1))
+
+
 def pad(rows: Sequence[Int[np.ndarray, " _"]], length: int | None = None) -> Int[np.ndarray, "batch length"]:
     """Stack token rows, padded on the right to `length` tokens or to the longest."""
     longest = max((len(row) for row in rows), default=0)
@@ -95,5 +125,6 @@ def pad(rows: Sequence[Int[np.ndarray, " _"]], length: int | None = None) -> Int
         raise InputError(f"a protein has {longest} tokens, more than the {length} asked for")
     batch = np.full((len(rows), length), PAD, np.int32)
     for filled, row in zip(batch, rows, strict=True):
+        check_tokens(row)
         filled[: len(row)] = row
     return batch

@@ -1,5 +1,7 @@
 """The exception for input that cannot be used."""
 
+import sys
+
 MAX_CHARACTERS = 2000
 
 
@@ -13,11 +15,15 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         # Names of files, tensors and proteins come from outside and may hold control characters.
-        line = " ".join(message.splitlines())
-        shown = "".join(each if each.isprintable() else "\ufffd" for each in line)
+        shown = printable(message)
         half = MAX_CHARACTERS // 2
         long = len(shown) > MAX_CHARACTERS
         super().__init__(f"{shown[:half]} ... {shown[-half:]}" if long else shown)
+
+
+def printable(text: str) -> str:
+    """A text on one line, with other control characters replaced."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in " ".join(text.splitlines()))
 
 
 def one_line(error: BaseException, length: int = 200) -> str:
@@ -32,6 +38,4 @@ def pluralise(number: int, thing: str) -> str:
 
 def missing_extra(package: str, extra: str) -> InputError:
     """The error for a package that an extra of eqxesm installs."""
-    return InputError(
-        f"{package} is not installed. Run: pip install 'eqxesm[{extra}]' (in a clone: pip install '.[{extra}]')"
-    )
+    return InputError(f'{package} is not installed. Run: {sys.executable} -m pip install "eqxesm[{extra}]"')

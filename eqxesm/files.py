@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,46 @@ from eqxesm.errors import InputError, one_line
 
 MAX_BYTES = 16 * 2**20
 """Largest file that is read whole. Cards, records and indices are far smaller."""
+
+
+def expand_user(path: str | os.PathLike) -> str:
+    """A path with the home folder in the place of `~`."""
+    return os.path.expanduser(os.fspath(path))
+
+
+def check_readable(path: str | os.PathLike) -> None:
+    """Refuse what is not a file, by what it is. A missing file raises `FileNotFoundError`."""
+    if "\0" in os.fspath(path):
+        raise InputError(f"{path}: no file has a NUL character in its name")
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    # A shell's <(command) is a pipe that has a writer. Any other would be waited for.
+    is_open_pipe = stat.S_ISFIFO(mode) and os.path.realpath(path).startswith(("/proc/", "/dev/"))
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder. Name a file in it.")
+    if not (stat.S_ISREG(mode) or is_open_pipe):
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+        raise InputError(f"{path}: is {kind}. Name a file.")
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that `write_file` could not write, before the work is done."""
+    try:
+        check_readable(path)
+    except FileNotFoundError:
+        pass
+    else:
+        if not os.access(path, os.W_OK):
+            raise InputError(f"{path}: is read-only. Name another file, or change its permissions.")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: its folder does not exist. Make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: no permission to write to its folder")
 
 
 def checked_path(folder: Path, name: str) -> Path:
@@ -30,8 +71,7 @@ def checked_path(folder: Path, name: str) -> Path:
 
 def read_bytes(path: Path) -> bytes:
     """Read a file of at most `MAX_BYTES`. A missing file raises `FileNotFoundError`."""
-    if not path.is_file():
-        raise FileNotFoundError(path)
+    check_readable(path)
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -72,12 +112,13 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @contextmanager
 def replace_file(path: str | os.PathLike) -> Generator[Path, None, None]:
     """Yield a path to write to, and move the file into place when the block ends well."""
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(expand_user(path)))
     partial = _partial_path(target)
     try:
         yield partial
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
+        _copy_mode(target, partial)
         os.replace(partial, target)
     except OSError as error:
         reason = error.strerror or one_line(error)
@@ -107,13 +148,21 @@ def replace_folder(folder: Path) -> Generator[Path, None, None]:
         if target.exists() and not target.is_dir():
             raise InputError(f"{folder}: is a file. Choose another name for the folder.")
         target.parent.mkdir(parents=True, exist_ok=True)
+        recover_folder(target)
         partial.mkdir()
         yield partial
+        _copy_mode(target, partial)
         _swap(partial, target)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}). Nothing was changed.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _copy_mode(earlier: Path, new: Path) -> None:
+    """Keep the permissions of what is replaced. New files have those of the umask."""
+    with suppress(FileNotFoundError):
+        shutil.copymode(earlier, new)
 
 
 def _partial_path(target: Path) -> Path:
@@ -140,9 +189,10 @@ def _swap(partial: Path, target: Path) -> None:
 
 def recover_folder(folder: Path) -> None:
     """Put back a folder that was being replaced when the process was killed."""
+    if folder.exists():
+        return
     name = glob.escape(folder.name)
-    earlier = list(folder.parent.glob(f".{name}.*/{name}"))
-    if earlier and not folder.exists():
+    if earlier := list(folder.parent.glob(f".{name}.*/{name}")):
         latest = max(earlier, key=lambda path: path.parent.stat().st_mtime_ns)
         latest.rename(folder)
         latest.parent.rmdir()

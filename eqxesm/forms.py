@@ -6,7 +6,7 @@ the fingerprint of its parameters, and hold what was trained on top of it.
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,11 +14,13 @@ import equinox as eqx
 import jax
 from annotated_types import Gt, Lt
 from jaxtyping import PyTree
+from pydantic import model_serializer
 
+from eqxesm.alphabet import CONTEXT_RESIDUES
 from eqxesm.checkpoint.folder import CONFIG, FILES, read_config
 from eqxesm.checkpoint.leaves import fingerprint, named_leaves
 from eqxesm.checkpoint.record import Base, Provenance
-from eqxesm.config import configuration, parse
+from eqxesm.config import configuration, parse, without_none
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.encoders import ENCODERS, ESMC, AbstractEncoder, EncoderConfig
 from eqxesm.encoders.lora import ADAPTER_LEAVES, LoRAConfig, add_lora, find_adapters, remove_lora
@@ -46,14 +48,32 @@ class Calibration:
 
 @configuration
 class Limits:
-    """Residues after cleaning of the longest and shortest protein that a model was trained on."""
+    """Lengths, in residues after cleaning, that a model accepts and was trained on.
 
-    max_residues: Count = 2046
+    It accepts up to `max_residues`, and was trained on `min_residues` to `trained_residues` (by default
+    the longest that it accepts).
+    """
+
+    max_residues: Count = CONTEXT_RESIDUES
     min_residues: Count = 1
+    trained_residues: Count | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return without_none(serialise(self))
 
     def __post_init__(self):
-        if self.min_residues > self.max_residues:
-            raise ValueError(f"min_residues {self.min_residues} is above max_residues {self.max_residues}")
+        if self.min_residues > (self.trained_residues or self.max_residues):
+            longest = "max_residues" if self.trained_residues is None else "trained_residues"
+            raise ValueError(f"min_residues {self.min_residues} is above {longest} {getattr(self, longest)}")
+        if self.trained_residues is not None and self.trained_residues > self.max_residues:
+            raise ValueError(f"trained_residues {self.trained_residues} is above max_residues {self.max_residues}")
+
+    @classmethod
+    def of(cls, longest: int, shortest: int) -> "Limits":
+        """Limits of a model that was trained on proteins of these lengths."""
+        accepted = max(longest, CONTEXT_RESIDUES)
+        return cls(accepted, shortest, longest if longest < accepted else None)
 
 
 @configuration

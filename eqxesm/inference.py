@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from eqxesm.alphabet import AnyArray, pad
 from eqxesm.data.batching import TOKENS_PER_BATCH, batch_by_length, rows_per_batch
+from eqxesm.errors import InputError
+from eqxesm.sequences import as_sequence
 
 
 def map_proteins(
@@ -32,6 +34,9 @@ def map_proteins(
         One pytree of numpy arrays per protein, in input order. Axes over positions keep their
         padding.
     """
+    if tokens_per_batch < 1:
+        raise InputError(f"tokens_per_batch is {tokens_per_batch}, expected at least 1")
+    proteins = as_sequence(proteins, "token arrays")
     results: list[Any] = [None] * len(proteins)
     with tqdm(total=len(proteins), unit=" proteins", disable=None if progress else True, leave=False) as bar:
         for length, indices in batch_by_length([len(t) for t in proteins], tokens_per_batch):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from eqxesm.data.batching import TOKENS_PER_BATCH
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.encoders import AbstractEncoder, Inputs, cast, residue_mask
 from eqxesm.encoders.attention import at_least_float32
+from eqxesm.encoders.base import in_vocabulary
 from eqxesm.encoders.lora import describe_lora
 from eqxesm.errors import InputError
 from eqxesm.forms import Calibration, Limits, ModelSections, base_leaves, find_base, is_stored, load_base, read_sections
 from eqxesm.hub.download import Access, find_checkpoint
 from eqxesm.hub.upload import push_saved
 from eqxesm.inference import map_proteins
+from eqxesm.sequences import as_sequence, as_text, is_missing
 from heads import AbstractHead
 
 DEFAULT = "default"
@@ -48,6 +50,7 @@ class SolubilityModel(eqx.Module):
     threshold: Float[AnyArray, ""]
     max_residues: Int[AnyArray, ""]
     min_residues: Int[AnyArray, ""]
+    trained_residues: Int[AnyArray, ""]
     cleaning: Cleaning = eqx.field(static=True)
     about: About
 
@@ -70,6 +73,7 @@ class SolubilityModel(eqx.Module):
         self.threshold = np.array(calibration.threshold)
         self.max_residues = np.array(limits.max_residues)
         self.min_residues = np.array(limits.min_residues)
+        self.trained_residues = np.array(limits.trained_residues or limits.max_residues)
         self.cleaning = cleaning
         self.about = about or _trained_on(getattr(encoder, "about", About()))
 
@@ -79,13 +83,15 @@ class SolubilityModel(eqx.Module):
 
     @property
     def limits(self) -> Limits:
-        return Limits(int(self.max_residues), int(self.min_residues))
+        longest, trained = int(self.max_residues), int(self.trained_residues)
+        return Limits(longest, int(self.min_residues), trained if trained < longest else None)
 
     def replace(
         self,
         *,
         encoder: AbstractEncoder | None = None,
         head: AbstractHead | None = None,
+        cleaning: Cleaning | None = None,
         calibration: Calibration | None = None,
         limits: Limits | None = None,
         about: About | None = None,
@@ -94,7 +100,7 @@ class SolubilityModel(eqx.Module):
         return SolubilityModel(
             encoder or self.encoder,
             head or self.head,
-            self.cleaning,
+            cleaning or self.cleaning,
             calibration or self.calibration,
             limits or self.limits,
             about or self.about,
@@ -108,7 +114,9 @@ class SolubilityModel(eqx.Module):
         features = self.encoder.features(inputs, remat=remat)
         # The head is small and proteins are ranked by its logit, so it runs in at least float32.
         dtype = at_least_float32(jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array))[0])
-        return cast(self.head, dtype)(features.astype(dtype), residue_mask(inputs), key=key)
+        logit = cast(self.head, dtype)(features.astype(dtype), residue_mask(inputs), key=key)
+        # A compiled function cannot refuse a token outside the vocabulary.
+        return jnp.where(in_vocabulary(inputs).all(), logit, jnp.nan)
 
     def probability(self, inputs: Inputs) -> Float[Array, ""]:
         """Calibrated probability that one protein is soluble."""
@@ -119,37 +127,40 @@ class SolubilityModel(eqx.Module):
     def clean(self, sequence: str) -> Cleaned:
         """Clean a sequence as the training data were. Proteins over the length limit are refused."""
         cleaned = self.cleaning.clean(sequence)
-        length, longest, shortest = len(cleaned.sequence), self.max_residues, self.min_residues
-        if length > longest:
-            raise InputError(f"{length:,} residues; this model accepts at most {longest:,}. Split it into domains.")
-        if length < shortest:
-            note = f"shorter than any protein the model was trained on ({shortest} residues)"
-            return Cleaned(cleaned.sequence, (*cleaned.notes, note))
-        return cleaned
+        length, limits = len(cleaned.sequence), self.limits
+        if length > limits.max_residues:
+            most = f"this model accepts at most {limits.max_residues:,}"
+            raise InputError(f"{length:,} residues; {most}. Split it into domains.")
+        if length < limits.min_residues:
+            note = f"shorter than any protein the model was trained on ({limits.min_residues:,} residues)"
+        elif limits.trained_residues and length > limits.trained_residues:
+            note = f"longer than any protein the model was trained on ({limits.trained_residues:,} residues)"
+        else:
+            return cleaned
+        return Cleaned(cleaned.sequence, (*cleaned.notes, note))
 
     def tokenize(self, cleaned: Cleaned) -> Int[np.ndarray, " length"]:
         """Tokens of a cleaned protein."""
         return Tokenizer().encode(cleaned.sequence)
 
     def predict(
-        self, sequences: Sequence[str], *, tokens_per_batch: int = TOKENS_PER_BATCH, progress: bool = False
+        self, sequences: Iterable[Any], *, tokens_per_batch: int = TOKENS_PER_BATCH, progress: bool = False
     ) -> Float[np.ndarray, " n"]:
         """Calibrated probabilities of proteins, float32, in input order.
 
         Args:
-            sequences: one-letter sequences, cleaned here. One that cannot be used refuses all.
+            sequences: one-letter sequences as strings or Biopython's `Seq`, in a list, array, Series
+                or the like. They are cleaned here. One that cannot be used refuses all.
             tokens_per_batch: bounds the memory; see `map_proteins`.
             progress: show a bar on standard error, if that is a terminal.
         """
-        if isinstance(sequences, str):
-            raise InputError("predict takes a list of sequences, got one string. Use predict([sequence]).")
         tokens = []
-        for number, sequence in enumerate(sequences, 1):
-            if not isinstance(sequence, str):
-                kind = type(sequence).__name__
-                raise InputError(f"sequence {number}: expected a string, got {kind}")
+        for number, sequence in enumerate(as_sequence(sequences, "sequences"), 1):
+            text = as_text(sequence, f"sequence {number}")
             try:
-                tokens.append(self.tokenize(self.clean(sequence)))
+                if is_missing(text):
+                    raise InputError(f"{text!r} is a missing value. Leave it out.")
+                tokens.append(self.tokenize(self.clean(text)))
             except InputError as error:
                 raise InputError(f"sequence {number}: {error}") from error
         return self.predict_tokens(tokens, tokens_per_batch=tokens_per_batch, progress=progress)

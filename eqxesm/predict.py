@@ -30,20 +30,15 @@ def predict_proteins(
     problems: list[str] = []
     first: dict[str, int] = {}
     for number, protein in enumerate(proteins, 1):
-        place = f"{where}, record {number} ({protein.id})"
-        try:
-            result = model.clean(protein.sequence)
-            note = "; ".join(result.notes)
-        except InputError as error:
-            result, note = None, f"not predicted: {error}"
-            problems.append(f"{place}: {error}")
-        if protein.id in first:
-            repeated = f"duplicate id, first used by record {first[protein.id]}"
-            note = f"{note}; {repeated}" if note else repeated
-            problems.append(f"{place}: {repeated}")
+        result, reason = _clean(model, protein)
+        repeated = f"duplicate id, first used by record {first[protein.id]}" if protein.id in first else None
         first.setdefault(protein.id, number)
+        remark = protein.remark if result else None
+        found = [each for each in (reason, remark, repeated) if each]
+        problems += [f"{where}, record {number} ({protein.id}): {each}" for each in found]
         cleaned.append(result)
-        notes.append(note)
+        start = [f"not predicted: {found.pop(0)}"] if result is None else result.notes
+        notes.append("; ".join([*start, *found]))
     good = [result for result in cleaned if result is not None]
     if problems and (strict or not good):
         more = f" ({pluralise(len(problems) - 1, 'more problem')})" if len(problems) > 1 else ""
@@ -55,6 +50,16 @@ def predict_proteins(
         _make_row(protein, None if result is None else next(predicted), threshold, note)
         for protein, result, note in zip(proteins, cleaned, notes, strict=True)
     ]
+
+
+def _clean(model: SolubilityModel, protein: Protein) -> tuple[Cleaned | None, str | None]:
+    """The cleaned protein, or why there is none."""
+    if protein.remark and not protein.sequence:
+        return None, protein.remark
+    try:
+        return model.clean(protein.sequence), None
+    except InputError as error:
+        return None, str(error)
 
 
 def _make_row(protein: Protein, probability: float | None, threshold: float, note: str) -> Prediction:

@@ -8,7 +8,7 @@ from typing import Any
 from eqxesm.checkpoint.folder import FILES, read_config
 from eqxesm.encoders import ESMC
 from eqxesm.errors import InputError, pluralise
-from eqxesm.files import replace_folder
+from eqxesm.files import expand_user, replace_folder
 from eqxesm.forms import read_sections
 from eqxesm.hub.download import check_repository, commit_of, download
 from eqxesm.hub.upload import push_saved
@@ -23,7 +23,7 @@ def push_folder(
     By default the form stays that of the folder. A person's words in its card are kept.
     """
     check_repository(repository)
-    folder = Path(folder)
+    folder = Path(expand_user(folder))
     if not folder.is_dir():
         raise InputError(f"{folder}: folder not found")
     if "head" not in read_config(folder):
@@ -39,6 +39,7 @@ def push_folder(
 def pull_checkpoint(repository: str, revision: str | None, out: str | None) -> dict[str, str]:
     """Fetch a checkpoint, load it once, copy it to `out` if that is given, and say what it is."""
     check_repository(repository)
+    out = None if out is None else expand_user(out)
     if out is not None and Path(out).exists():
         raise InputError(f"{out}: exists already. Name a new folder.")
     folder = download(repository, revision, FILES)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eqxesm.errors import InputError, missing_extra
-from eqxesm.files import write_file
+from eqxesm.errors import InputError, missing_extra, printable
+from eqxesm.files import check_writable, expand_user, write_file
 
 Row = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def _format_cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else printable(str(value))
 
 
 def format_pairs(pairs: Mapping[str, str]) -> str:
@@ -50,7 +50,7 @@ def format_pairs(pairs: Mapping[str, str]) -> str:
     width = max(map(len, pairs)) + 2
     return "\n".join(
         textwrap.fill(
-            value,
+            printable(value),
             100,
             initial_indent=name.ljust(width),
             subsequent_indent=" " * width,
@@ -63,15 +63,10 @@ def format_pairs(pairs: Mapping[str, str]) -> str:
 
 def check_output(path: str | os.PathLike) -> None:
     """Refuse a file that `write_table` could not write, before the work is done."""
-    path = Path(path)
+    path = Path(expand_user(path))
     if path.suffix.lower() not in _WRITERS:
         raise InputError(f"{path}: unknown ending. Use one of {', '.join(_WRITERS)}.")
-    if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder. Name a file.")
-    if not os.path.isdir(path.parent):
-        raise InputError(f"{path}: its folder does not exist. Make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: no permission to write to its folder")
+    check_writable(path)
     if path.suffix.lower() == ".parquet":
         import_parquet()
 

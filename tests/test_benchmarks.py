@@ -92,7 +92,7 @@ def test_plan_of_600m_in_closed_form():
     assert encoder + lm_head == 575_036_992
     trained = encoder + head_count(config.d_model)
     plan = memory_plan.make_plan(config, 1, "float32", remat=False)
-    settings = 4  # temperature, threshold, and two limits of length
+    settings = 5  # temperature, threshold, and three lengths
     assert plan.parameters == 4 * (trained + lm_head + settings)
     assert plan.gradients == plan.average == 4 * trained
     # Two moments, and the few numbers that count steps.
@@ -163,3 +163,21 @@ def test_table_names_what_fits(capsys):
     assert sum(chosen[part] for part in parts) == chosen["total"] > 80e9
     (line,) = [line for line in lines if line.startswith("esmc_6b     1 float32   recomputed")]
     assert line.split()[-2:] == [f"{chosen['total'] / 2**30:.2f}", "no"]
+
+
+HOSTILE = """
+import sys
+sys.path.insert(0, "benchmarks")
+from hostile import CASES, measure
+for name, case in CASES.items():
+    print(name, flush=True)
+    measure(case, 300_000)
+"""
+
+
+def test_hostile_input_is_read_in_time_that_grows_with_its_size():
+    """What took time by the square of the size would take hours here."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert len(done.stdout.splitlines()) > 20

@@ -1,5 +1,7 @@
 """Messages are one printable line of bounded length."""
 
+import sys
+
 import pytest
 
 from eqxesm.errors import InputError, missing_extra, one_line, pluralise
@@ -33,4 +35,4 @@ def test_counts_agree_with_their_noun(number, text):
 
 def test_a_missing_package_names_the_extra():
     message = str(missing_extra("pyarrow", "parquet"))
-    assert message.startswith("pyarrow is not installed. Run: pip install 'eqxesm[parquet]'")
+    assert message == f'pyarrow is not installed. Run: {sys.executable} -m pip install "eqxesm[parquet]"'

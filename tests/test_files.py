@@ -16,7 +16,9 @@ from eqxesm import files
 from eqxesm.errors import InputError
 from eqxesm.files import (
     MAX_BYTES,
+    check_writable,
     checked_path,
+    expand_user,
     make_folder,
     nearest_existing,
     read_bytes,
@@ -62,13 +64,17 @@ def test_refuses_a_large_file_before_reading_it(tmp_path):
 
 
 @pytest.mark.parametrize("read", [read_bytes, read_text, read_json])
-def test_what_is_not_a_file_counts_as_missing(read, tmp_path):
+def test_refuses_what_is_not_a_file(read, tmp_path):
     """A pipe would be waited for endlessly, and a device never ends."""
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    for path in (tmp_path / "folder", tmp_path / "pipe", tmp_path / "dangling", tmp_path / "none", Path("/dev/zero")):
+    for path in (tmp_path / "dangling", tmp_path / "none"):
         with pytest.raises(FileNotFoundError):
+            read(path)
+    kinds = {tmp_path / "folder": "a folder", tmp_path / "pipe": "a named pipe", Path("/dev/zero"): "a device"}
+    for path, kind in kinds.items():
+        with pytest.raises(InputError, match=f"is {kind}"):
             read(path)
 
 
@@ -240,6 +246,41 @@ def test_modes_come_from_the_umask(mask, file_mode, folder_mode, umask, tmp_path
     make_folder(tmp_path / "made" / "below")
     modes = {path: stat.S_IMODE((tmp_path / path).stat().st_mode) for path in ("file", "folder", "folder/file", "made")}
     assert modes == {"file": file_mode, "folder": folder_mode, "folder/file": file_mode, "made": folder_mode}
+
+
+def test_what_is_replaced_keeps_its_permissions(umask, tmp_path):
+    umask(0o022)
+    write_file(tmp_path / "file", "old")
+    (tmp_path / "file").chmod(0o600)
+    write_file(tmp_path / "file", "new")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+    replace_with(tmp_path / "folder", "old")
+    (tmp_path / "folder").chmod(0o700)
+    replace_with(tmp_path / "folder", "new")
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o700
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_file("~/file", "x")
+    assert tree(tmp_path) == {"file": "x"}
+    assert expand_user("~/a") == str(tmp_path / "a")
+    assert expand_user("a~") == "a~"
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (os.mkdir, "is a folder. Name a file in it."),
+        (os.mkfifo, "is a named pipe. Name a file."),
+        (lambda path: path.symlink_to("/dev/zero"), "is a device or a socket. Name a file."),
+        (lambda path: path.symlink_to(path.parent / "none" / "file"), "its folder does not exist. Make it first."),
+    ],
+)
+def test_refuses_to_write_to_what_is_not_a_file(make, part, tmp_path):
+    make(tmp_path / "out")
+    with pytest.raises(InputError, match=f"out: {part}"):
+        check_writable(tmp_path / "out")
 
 
 # Folders

@@ -10,7 +10,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
+from Bio.Seq import Seq
+from Bio.SeqRecord import SeqRecord
 from paths import FIXTURES
 
 from eqxesm import ESMC, About, Calibration, ESMCConfig, InputError, OneHot, SolubilityModel, Tokenizer
@@ -92,7 +95,9 @@ def test_predict_cleans_as_the_model_declares():
     [
         (["MKT", "MK-T"], "sequence 2: position 3: gap"),
         (["MK7"], "sequence 1: position 3: digit"),
-        (["MKT", "", "A"], "sequence 2: empty sequence"),
+        (["MKT", "", "A"], "sequence 2: '' is a missing value. Leave it out."),
+        (["MKT", "*"], "sequence 2: empty sequence"),
+        (["NaN"], "sequence 1: 'NaN' is a missing value"),
         (["M" * 31], "sequence 1: 31 residues; this model accepts at most 30"),
     ],
 )
@@ -156,22 +161,125 @@ def test_refuses_limits_out_of_range(limits, message):
         Limits(*limits)
 
 
-def test_refuses_a_string_in_the_place_of_a_list():
-    with pytest.raises(InputError, match=r"got one string. Use predict\(\[sequence\]\)"):
-        make().predict("MKTAY")
+def test_any_container_of_sequences_is_taken():
+    expected = make().predict(SEQUENCES).tolist()
+    for given in (
+        tuple(SEQUENCES),
+        np.array(SEQUENCES),
+        np.array(SEQUENCES, object),
+        pandas.Series(SEQUENCES, index=range(9, 9 + len(SEQUENCES))),
+        iter(SEQUENCES),
+        dict(enumerate(SEQUENCES)).values(),
+        [Seq(sequence) for sequence in SEQUENCES],
+        [SeqRecord(Seq(sequence), id="x") for sequence in SEQUENCES],
+    ):
+        assert make().predict(given).tolist() == expected, type(given)
 
 
-def test_refuses_a_missing_sequence():
-    """Without the type checks of the tests, as a user runs it."""
-    code = """
-from eqxesm import SolubilityModel
-try:
-    SolubilityModel.from_pretrained("default").predict(["MKT", None])
-except ValueError as error:
-    print(error)
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ("MKTAY", "got str. For one, put it into a list."),
+        (Seq("MKTAY"), "got Seq. For one, put it into a list."),
+        (SeqRecord(Seq("MKTAY")), "got SeqRecord. For one, put it into a list."),
+        (b"MKTAY", "got bytes."),
+        ({"a": "MKTAY"}, "got dict. Pass its values as a list."),
+        (pandas.DataFrame({"sequence": ["MKTAY"]}), "got DataFrame. Pass one of its columns."),
+        ({"MKTAY"}, "got set. A set has no order."),
+        (np.array("MKTAY"), "got ndarray. For one, put it into a list."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_refuses_what_is_no_container_of_sequences(given, part):
+    with pytest.raises(InputError) as error:
+        make().predict(given)
+    assert str(error.value).startswith("expected a list of sequences, got ")
+    assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        (None, "sequence 2 is missing (None). Leave it out."),
+        (float("nan"), "sequence 2 is missing (nan). Leave it out."),
+        (pandas.NA, "sequence 2 is missing (<NA>). Leave it out."),
+        (b"MKT", "sequence 2: expected a string, got bytes"),
+        (["MKT"], "sequence 2: expected a string, got list"),
+    ],
+)
+def test_refuses_what_is_no_sequence(value, part):
+    with pytest.raises(InputError) as error:
+        make().predict(["MKT", value])
+    assert str(error.value) == part
+
+
+@pytest.mark.parametrize("tokens", [[0, 99, 2], [0, -1, 2], [0, 64, 2]])
+def test_a_token_outside_the_vocabulary_gives_no_number(tokens):
+    model, tokens = make(), np.array(tokens, np.int32)
+    with pytest.raises(InputError, match="is outside the vocabulary, 0 to 63"):
+        model(tokens)
+    with pytest.raises(InputError, match="is outside the vocabulary, 0 to 63"):
+        model.predict_tokens([tokens])
+    assert np.isnan(eqx.filter_jit(model)(tokens))
+    assert np.isfinite(eqx.filter_jit(model)(np.array([0, 63, 2])))
+
+
+CALLS = """
+import numpy as np
+from eqxesm import InputError, SolubilityModel, Tokenizer
+model = SolubilityModel.from_pretrained("default")
+for call in (
+    lambda: model("MKT"),
+    lambda: model(np.zeros((3, 4))),
+    lambda: model(np.zeros((2, 5), int)),
+    lambda: model.predict(None),
+    lambda: model.predict_tokens("MKT"),
+    lambda: model.predict_tokens([np.array([0.5, 20.0])]),
+    lambda: model.predict(["MKT"], tokens_per_batch=0),
+    lambda: Tokenizer()("MKT"),
+    lambda: Tokenizer().encode_batch("MKT"),
+    lambda: Tokenizer().encode(None),
+):
+    try:
+        print("gave", call())
+    except InputError as error:
+        print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "sequence 2: expected a string, got NoneType\n"
+
+
+def test_natural_mistakes_are_refused():
+    """Without the type checks of the tests, as a user runs it."""
+    done = subprocess.run([sys.executable, "-c", CALLS], capture_output=True, text=True, check=True)
+    expected = "expected tokens [length] or probabilities [length 64] of one protein, got"
+    assert done.stdout.splitlines() == [
+        f"{expected} str. Use predict for sequences, and Tokenizer().encode for tokens.",
+        f"{expected} float64 [3, 4]. Use jax.vmap for a batch.",
+        f"{expected} int64 [2, 5]. Use jax.vmap for a batch.",
+        "expected a list of sequences, got NoneType. Pass a list.",
+        "expected a list of token arrays, got str. For one, put it into a list.",
+        "expected the tokens of one protein, integers [length], got float64 [2]",
+        "tokens_per_batch is 0, expected at least 1",
+        "a Tokenizer is not called. Use encode(sequence) or encode_batch(sequences).",
+        "expected a list of sequences, got str. For one, put it into a list.",
+        "expected a list of chains, got NoneType. Pass a list.",
+    ]
+
+
+def test_a_soft_sequence_off_the_simplex_is_taken():
+    soft = 1.3 * jax.nn.one_hot(Tokenizer().encode("MKTAY"), 64) - 0.01
+    assert np.isfinite(make()(soft))
+
+
+def test_the_limits_are_those_of_training():
+    limits = Limits.of(longest=30, shortest=5)
+    assert limits == Limits(2046, 5, 30)
+    assert Limits.of(longest=3000, shortest=5) == Limits(3000, 5)
+    model = make(limits=limits)
+    assert model.limits == limits
+    assert model.clean("MKTAY" * 6).notes == ()
+    assert model.clean("MKTAY" * 7).notes == ("longer than any protein the model was trained on (30 residues)",)
+    with pytest.raises(InputError, match="2,050 residues; this model accepts at most 2,046"):
+        model.clean("MKTAY" * 410)
 
 
 def test_a_bfloat16_model_still_ranks_proteins():
@@ -412,7 +520,7 @@ def test_a_model_of_0_1_0_gives_its_probabilities():
     np.testing.assert_allclose(model.predict(expected["sequences"]), expected["probabilities"], rtol=1e-6)
     config = json.loads((FIXTURES / "0.1.0" / "model" / "config.json").read_text())
     assert dataclasses.asdict(model.calibration) == config["calibration"]
-    assert dataclasses.asdict(model.limits) == config["limits"]
+    assert model.limits == Limits(**config["limits"])
     assert model.about.provenance == Provenance(**config["provenance"])
     assert model.about.record.facts["name"] == "default"
 

@@ -15,7 +15,7 @@ import pytest
 from jaxtyping import TypeCheckError
 from paths import ROOT
 
-import conversion.command
+import conversion.check
 import conversion.export
 import eqxesm
 import eqxesm.alphabet
@@ -144,7 +144,7 @@ def test_public_classes_and_functions_have_docstrings(package):
         pytest.param(
             lambda: heads.pooling.mean_pool(jax.numpy.zeros((3, 2)), jax.numpy.ones(3, int)), id="heads, a dtype"
         ),
-        pytest.param(lambda: conversion.command.run_command(3, print), id="conversion, a type"),
+        pytest.param(lambda: conversion.check.full_precision(3), id="conversion, a type"),
         pytest.param(
             lambda: conversion.export.published_config({"layers": 30}, "split", "float32"),
             id="conversion, a configuration",
@@ -194,6 +194,6 @@ def test_the_wheel_holds_every_file_of_the_packages(tmp_path):
     assert {f"eqxesm/checkpoint/templates/{kind}.md.j2" for kind in ("encoder", "solubility")} <= packaged
     shipped = {"config.json", "model.safetensors", "README.md", "metrics.json"}
     assert {f"eqxesm/default/{name}" for name in shipped} <= packaged
-    assert "eqxesm = eqxesm.cli.main:main" in scripts
+    assert "eqxesm = eqxesm.cli.main:start" in scripts
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "Name: eqxesm" in described

@@ -14,7 +14,7 @@ from eqxesm.forms import Limits
 from eqxesm.predict import predict_proteins
 from heads import CompositionMLP, CompositionMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 
-GOOD = ["MKVLLAAG", "GSHMWWYYFFPPL", "mkv lla*", "A" * 60, "MKJXU", "C"]
+GOOD = ["MKVLLAAG", "GSHMWWYYFFPPL", "mkv lla*", "MKVLAW" * 10, "MKJXUW", "C"]
 
 
 def make(threshold: float = 0.5, **cleaning) -> SolubilityModel:
@@ -35,7 +35,7 @@ def test_good_records_get_what_predict_gives():
     rows = predict_proteins(model, proteins(GOOD), "file")
     assert [row.probability for row in rows] == expected.tolist()
     assert [row.id for row in rows] == [f"p{number}" for number in range(len(GOOD))]
-    assert [row.length for row in rows] == [8, 13, 6, 60, 5, 1]
+    assert [row.length for row in rows] == [8, 13, 6, 60, 6, 1]
     notes = ["", "", "trailing * removed", "", "1 unknown letter (J) replaced by X", ""]
     assert [row.note for row in rows] == notes
 

@@ -103,9 +103,9 @@ def test_refuses_unknown_endings(name, function, tmp_path):
     ("name", "part"),
     [
         ("nowhere/out.csv", "does not exist"),
-        ("file/out.csv", "does not exist"),
+        ("file/out.csv", "Not a directory"),
         ("folder.csv", "is a folder"),
-        ("a" * 300 + "/out.csv", "does not exist"),
+        ("a" * 300 + "/out.csv", "File name too long"),
     ],
 )
 def test_refuses_places_that_cannot_be_written(name, part, tmp_path):

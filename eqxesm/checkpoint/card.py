@@ -55,6 +55,7 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
             facts=facts,
             pictures=record.pictures if record else {},
             citations=_citations(sections, facts),
+            features=_name_features(sections),
             here=HERE,
             parity=_format_parity,
             note=note_fields(fields),
@@ -118,6 +119,17 @@ def _result(measured: Mapping[str, Any]) -> dict[str, Any]:
             if (found := measured["rows"][0]["metrics"].get(key))
         ],
     }
+
+
+def _name_features(sections: Mapping[str, Any]) -> str:
+    kind, provenance = sections["encoder"]["type"], sections["provenance"] or {}
+    if kind != "esmc":
+        return f"{kind.replace('_', '-')} features"
+    # A port knows the hashes of the files that it read.
+    published = sections.get("base") or provenance.get("sha256")
+    return (
+        "features of ESM-C" if published else "features of an encoder built like ESM-C, without its published weights"
+    )
 
 
 def _citations(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> list[str]:

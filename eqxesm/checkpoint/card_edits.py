@@ -23,7 +23,7 @@ MAX_METADATA = 100_000
 _FRONT = re.compile(r"\A\ufeff?(?:[ \t]*\n)*---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _FIELD = re.compile(r"^[^\s#\-].*?:", re.MULTILINE)
 _MARK = re.compile(r"^[ \t]*<!--[ \t]*(/?)eqxesm:([a-z-]+)[ \t]*-->[ \t]*$", re.MULTILINE)
-_WRITTEN = re.compile(r"<!-- written by eqxesm: (\{.*\}) -->")
+_WRITTEN = re.compile(r"^[ \t]*<!-- written by eqxesm: (\{.*\}) -->", re.MULTILINE)
 
 
 def note_fields(fields: Mapping[str, Any]) -> str:
@@ -63,7 +63,7 @@ def replace_name(card: str, old: str, new: str) -> str:
 
 def split_card(card: str) -> tuple[str, str]:
     """Split a card into its YAML metadata (empty if it has none) and its Markdown."""
-    card = card.replace("\r\n", "\n")
+    card = card.replace("\r\n", "\n").replace("\r", "\n")
     match = _FRONT.match(card)
     # Two rules with words between them are not metadata.
     if not match or (match[1].strip() and not isinstance(_parse_yaml(match[1]), dict)):
@@ -95,15 +95,15 @@ def _words(parts: list[tuple[str | None, str]]) -> list[str]:
 def _merge_metadata(front: str, earlier: str, earlier_body: str) -> str:
     """Write our metadata anew, and keep a person's fields as they are spelt."""
     given = yaml.safe_load(front) or {} if front else {}
-    noted = _WRITTEN.search(earlier_body)
-    written = json.loads(noted[1]) if noted else {}
+    written = _read_note(earlier_body)
     values = _parse_yaml(earlier) or {}
     theirs = ""
     for name, block in _split_fields(earlier, values).items():
         value = values[name]
         if name in SHARED and isinstance(value, list):
-            added = [each for each in value if each not in written.get(name, [])]
-            if joined := list(dict.fromkeys([*given.get(name, []), *added])):
+            ours_then, ours_now = _by_text(written.get(name)), _by_text(given.get(name))
+            added = {text: each for text, each in _by_text(value).items() if text not in ours_then}
+            if joined := list({**ours_now, **added}.values()):
                 given[name] = joined
         elif name not in OURS and name not in given and value != written.get(name, ()):
             theirs += block
@@ -111,6 +111,22 @@ def _merge_metadata(front: str, earlier: str, earlier_body: str) -> str:
     # A field that refers to another one that was dropped is found here.
     _parse_yaml(ours + theirs)
     return f"---\n{ours}{theirs}---\n" if ours or theirs else ""
+
+
+def _read_note(body: str) -> Mapping[str, Any]:
+    """What `note_fields` noted, as far as it can still be read."""
+    try:
+        noted = _WRITTEN.search(body)
+        written = json.loads(noted[1]) if noted else {}
+    except (ValueError, RecursionError):
+        return {}
+    return written
+
+
+def _by_text(values: Any) -> dict[str, Any]:
+    """The items of a list, or a single value, by what tells them apart."""
+    items = values if isinstance(values, list) else [] if values is None else [values]
+    return {json.dumps(each): each for each in items}
 
 
 def _parse_yaml(text: str) -> Any:

@@ -15,9 +15,18 @@ from eqxesm.checkpoint.card import CARD, render_card
 from eqxesm.checkpoint.card_edits import merge_cards
 from eqxesm.checkpoint.leaves import named_leaves
 from eqxesm.checkpoint.record import METRICS, PICTURES, SUBJECT, Record, hash_model, make_record
-from eqxesm.checkpoint.tensors import INDEX, SHARD_BYTES, SHARDS, WEIGHTS, Parts, TensorSpec, write_tensors
+from eqxesm.checkpoint.tensors import (
+    INDEX,
+    SHARD_BYTES,
+    SHARDS,
+    WEIGHTS,
+    Parts,
+    TensorSpec,
+    weight_files,
+    write_tensors,
+)
 from eqxesm.errors import InputError
-from eqxesm.files import checked_path, read_bytes, read_json, read_text, replace_folder
+from eqxesm.files import checked_path, expand_user, read_bytes, read_json, read_text, replace_folder
 
 CONFIG = "config.json"
 SCHEMA_VERSION = 1
@@ -90,7 +99,7 @@ def write_checkpoint(
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write a checkpoint folder from blocks of tensors; see `save_checkpoint`."""
-    folder = Path(folder)
+    folder = Path(expand_user(folder))
     card = keep_words(folder, render_card(sections, record))
     config = {"schema_version": SCHEMA_VERSION, "library_version": version("eqxesm"), **sections}
     files = {CARD: card.encode("utf-8"), **(record.files() if record else {})}
@@ -118,15 +127,13 @@ def _check_replaceable(folder: Path, partial: Path) -> None:
     """Refuse a folder that holds anything but a checkpoint of ours."""
     if not folder.is_dir():
         return
-    items = sorted(item for item in folder.iterdir() if item != partial)
-    foreign = [
-        item.name
-        for item in items
-        if item.name not in FILES and not (item.name.startswith("model-") and item.suffix == ".safetensors")
-    ]
-    if foreign:
-        raise InputError(f"{folder}: holds {foreign[0]}, which is no part of a checkpoint. Choose another folder.")
+    names = {item.name for item in folder.iterdir() if item != partial}
     # Checkpoints of other libraries have files of the same names.
     config = folder / CONFIG
-    if items and not (config.is_file() and b'"schema_version"' in read_bytes(config)):
-        raise InputError(f"{folder}: holds {items[0].name} but no checkpoint of eqxesm. Choose another folder.")
+    if names and not (config.is_file() and b'"schema_version"' in read_bytes(config)):
+        raise InputError(f"{folder}: holds {min(names)} but no checkpoint of eqxesm. Choose another folder.")
+    ours = {CONFIG, CARD, *([INDEX] if INDEX in names else []), *weight_files(folder)}
+    if METRICS in names:
+        ours |= {METRICS, *PICTURES}
+    if foreign := sorted(names - ours):
+        raise InputError(f"{folder}: holds {foreign[0]}, which is no part of the checkpoint. Choose another folder.")

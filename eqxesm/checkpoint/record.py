@@ -4,12 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, TypeVar
 
 import jax
 from jaxtyping import PyTree
-from pydantic import Strict
+from pydantic import AfterValidator, Strict
 
 from eqxesm.checkpoint.leaves import fingerprint
 from eqxesm.config import Commit, Repository, Sha256, configuration
@@ -29,11 +29,23 @@ TRAINED_ON = "trained on top of "
 """How the source of a fine-tuned model begins; the rest is the source of its encoder."""
 
 
+def without_folders(name: str) -> str:
+    """A name that may be published: of a path that leads elsewhere on this machine, the last part."""
+    path = PureWindowsPath(name)
+    is_local = path.root or path.drive or (path.parts[:1] and path.parts[0].startswith(("~", "..")))
+    return path.name if is_local else name
+
+
+def _hide_folders(source: str) -> str:
+    prefix = TRAINED_ON if source.startswith(TRAINED_ON) else ""
+    return prefix + without_folders(source.removeprefix(prefix))
+
+
 @configuration
 class Provenance:
     """Where weights come from: a Hub repository or file, its commit, SHA-256 and licence."""
 
-    source: str
+    source: Annotated[str, AfterValidator(_hide_folders)]
     revision: str | None = None
     sha256: Annotated[tuple[str, ...], Strict(False)] = ()
     license: str | None = None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from eqxesm.errors import InputError, one_line, pluralise
-from eqxesm.files import MAX_BYTES, checked_path, read_json
+from eqxesm.files import MAX_BYTES, check_readable, checked_path, read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -66,21 +67,28 @@ class StoredTensor:
         row_bytes = self.spec.nbytes // max(1, self.spec.shape[0])
         # numpy cannot read bfloat16, so bytes are read and then viewed.
         raw = np.fromfile(self.file, np.uint8, rows.nbytes, offset=self.offset + start * row_bytes)
+        if raw.nbytes < rows.nbytes:
+            raise self._became_shorter()
         return raw.view(rows.dtype).reshape(rows.shape)
 
     def map(self) -> np.ndarray:
         """Map the tensor into memory, read-only. Pages are read as they are touched."""
         if not self.spec.nbytes:
             return np.empty(self.spec.shape, self.spec.dtype)
-        raw = np.memmap(self.file, np.uint8, "r", self.offset, (self.spec.nbytes,))
+        try:
+            raw = np.memmap(self.file, np.uint8, "r", self.offset, (self.spec.nbytes,))
+        except ValueError as error:
+            raise self._became_shorter() from error
         return np.asarray(raw).view(self.spec.dtype).reshape(self.spec.shape)
+
+    def _became_shorter(self) -> InputError:
+        return InputError(f"{self.file}: became shorter while it was read. Fetch or write it again.")
 
 
 def open_file(path: Path) -> dict[str, StoredTensor]:
     """List the tensors of one safetensors file."""
     try:
-        if path.exists() and not path.is_file():
-            raise SafetensorError("not a file")
+        check_readable(path)
         with open(path, "rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
         if header_bytes > MAX_BYTES:
@@ -88,6 +96,8 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
         # The library checks the header against the file: its size, offsets and overlaps.
         with safe_open(path, framework="np") as checked:
             names = list(checked.keys())
+    except InputError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
         reason = "file not found" if isinstance(error, FileNotFoundError) else one_line(error)
         raise InputError(f"{path}: not a readable safetensors file ({reason}). Fetch or write it again.") from error
@@ -134,11 +144,11 @@ def _read_index(index: Path) -> dict[str, str]:
     try:
         weight_map = read_json(index)["weight_map"]
         shards = set(weight_map.values())
-        plain = all(os.path.basename(shard) == shard and shard not in ("", ".", "..") for shard in shards)
+        plain = all(re.fullmatch(r"\w[\w.-]{0,200}", shard) for shard in shards)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{index}: not an index of shards. Fetch or write it again.") from error
     if not plain:
-        raise InputError(f"{index}: names a shard outside its folder")
+        raise InputError(f"{index}: names a shard that is no plain file name")
     return weight_map
 
 

@@ -3,15 +3,22 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eqxesm.errors import missing_extra
+from eqxesm.files import expand_user
 
 if TYPE_CHECKING:
     from eqxesm.data.protein import Columns
 
 MODEL_HELP = "folder, Hugging Face Hub repository, or 'default', the model inside the package"
 PROTEINS_HELP = "FASTA, CSV or TSV, plain or .gz; Parquet, GenBank, PDB, mmCIF, UniProt XML"
+
+
+def read_path(text: str) -> Path:
+    """A path on the command line."""
+    return Path(expand_user(text))
 
 
 def add_model(parser: ArgumentParser, *names: str, **options) -> None:
@@ -27,8 +34,12 @@ def add_revision(parser: ArgumentParser) -> None:
 def add_columns(parser: ArgumentParser, *, label: bool) -> None:
     """Add the names of a table's columns."""
     for name in ("sequence", "label") if label else ("sequence",):
-        parser.add_argument(f"--{name}-column", metavar="NAME", default=name, help=f"of a table (default: {name})")
-    parser.add_argument("--id-column", metavar="NAME", help="of a table (default: id, or the row's number)")
+        parser.add_argument(
+            f"--{name}-column", metavar="NAME", default=name, help=f"of a table (default: {name}, or a name like it)"
+        )
+    parser.add_argument(
+        "--id-column", metavar="NAME", help="of a table (default: id or another usual name; else rows are numbered)"
+    )
 
 
 def read_columns(options: Namespace) -> "Columns":

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from eqxesm import tables
 from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_model, read_columns
 from eqxesm.errors import InputError, pluralise
+from eqxesm.files import expand_user
 
 SUMMARY = "solubility of every protein in a file"
 
@@ -43,9 +44,11 @@ def run(options: Namespace) -> None:
 
     if options.out:
         tables.check_output(options.out)
-        both_exist = os.path.exists(options.out) and os.path.exists(options.proteins)
-        if both_exist and os.path.samefile(options.out, options.proteins):
+        paths = [expand_user(path) for path in (options.out, options.proteins)]
+        if all(map(os.path.exists, paths)) and os.path.samefile(*paths):
             raise InputError(f"{options.out}: is the input. Name another file to write to.")
+    elif not sys.stdout.writable():
+        raise InputError("standard output is closed. Name a file with --out.")
     proteins = list(read_proteins(options.proteins, read_columns(options)))
     model = SolubilityModel.from_pretrained(options.model, revision=options.revision)
     where = "standard input" if options.proteins == STANDARD_INPUT else options.proteins

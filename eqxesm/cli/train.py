@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from eqxesm.cli.arguments import needs_extra
+from eqxesm.files import expand_user
 
 SUMMARY = "train a model by a recipe"
 
@@ -49,14 +50,13 @@ def run(options: Namespace) -> None:
     if options.mlflow:
         with needs_extra("mlflow"):
             from eqxesm.training.tracking import MlflowTracker
-        tracker = MlflowTracker(Path(options.out), recipe)
-    words = [options.recipe, *(word for each in options.settings for word in ("--set", each))]
+        tracker = MlflowTracker(Path(expand_user(options.out)), recipe)
     try:
         result = train(
             recipe,
             options.out,
             resume=options.resume,
-            command=shlex.join(["eqxesm", "train", *words, "--out", options.out]),
+            command=_describe_command(options),
             on_epoch=tracker,
             progress=True,
         )
@@ -70,3 +70,15 @@ def run(options: Namespace) -> None:
             print(format_evaluation(measured))
         models = "fold-*/model" if recipe.data.cross_validation else "model"
         print(f"model: {options.out}/{models}, report: {options.out}/report", file=sys.stderr)
+
+
+def _describe_command(options: Namespace) -> str:
+    """The command for the card, which is published: without folders of this machine."""
+    from eqxesm.checkpoint.record import without_folders
+
+    words = ["eqxesm", "train", without_folders(options.recipe)]
+    for setting in options.settings:
+        key, _, value = setting.partition("=")
+        shown = without_folders(value.strip("'\""))
+        words += ["--set", f"{key}={shown}"]
+    return shlex.join([*words, "--out", without_folders(options.out)])

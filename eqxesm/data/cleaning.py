@@ -1,21 +1,29 @@
 """Cleaning sequences: one spelling for every protein, and tags stripped on request."""
 
 import re
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import model_serializer
 
 from eqxesm.alphabet import RESIDUES
-from eqxesm.config import configuration
+from eqxesm.config import configuration, without_none
 from eqxesm.data.tags import strip_tags
 from eqxesm.errors import InputError, pluralise
+from heads.fields import Count
 
-MIN_NUCLEOTIDES = 30
-"""Letters from which on a sequence of A, C, G, T, U and N alone (three of them or more, T or U among
-those) is taken for DNA or RNA."""
+MIN_NUCLEOTIDES = 12
+"""Letters from which on a sequence is taken for DNA or RNA, if that is what it looks like."""
+
+MIN_LOW_COMPLEXITY = 20
+"""Residues from which on a sequence of few kinds of residue gets a note."""
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A cleaned sequence, and a note for every change."""
+    """A cleaned sequence, and a note for every change and for what makes it doubtful."""
 
     sequence: str
     notes: tuple[str, ...]
@@ -23,10 +31,15 @@ class Cleaned:
 
 @configuration
 class Cleaning:
-    """How sequences are prepared for a model."""
+    """How sequences are prepared for a model. Of more than `truncate` residues the first ones are kept."""
 
     strip_tags: bool = False
     strip_initial_met: bool = False
+    truncate: Count | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return without_none(serialise(self))
 
     def clean(self, sequence: str) -> Cleaned:
         """Upper case, no white space, trailing `*` removed, unknown letters as X, tags stripped."""
@@ -36,26 +49,51 @@ class Cleaning:
             notes += stripped
         if self.strip_initial_met and residues.startswith("M") and len(residues) > 1:
             residues = residues[1:]
+        if self.truncate is not None and len(residues) > self.truncate:
+            residues = residues[: self.truncate]
+            notes.append(f"cut to its first {pluralise(self.truncate, 'residue')}, as in training")
         return Cleaned(residues, tuple(notes))
 
 
+def is_nucleic_acid(residues: str) -> bool:
+    """Whether a sequence looks like DNA or RNA: A, C, G, T, U or N alone, but for one letter in twenty."""
+    counts = Counter(residues)
+    few_others = sum(counts[letter] for letter in "ACGTUN") >= 0.95 * len(residues)
+    return len(residues) >= MIN_NUCLEOTIDES and few_others and len(counts.keys() & set("ACGTU")) > 2
+
+
 def _normalise(sequence: str) -> tuple[str, list[str]]:
-    body = re.sub(r"[\s*]+$", "", sequence)
-    for position, character in enumerate(body, start=1):
+    end = len(sequence)
+    while end and (sequence[end - 1] == "*" or sequence[end - 1].isspace()):
+        end -= 1
+    for position, character in enumerate(sequence[:end], start=1):
         if not (character.isspace() or (character.isascii() and character.isalpha())):
             raise InputError(f"position {position}: {_explain(character)}")
-    residues = "".join(body.split()).upper()
+    residues = "".join(sequence[:end].split()).upper()
     if not residues:
         raise InputError("empty sequence")
     notes = ["trailing * removed"] if "*" in sequence else []
-    letters = set(residues)
-    if len(residues) >= MIN_NUCLEOTIDES and letters <= set("ACGTUN") and letters & set("TU") and len(letters) > 2:
-        raise InputError(f"looks like DNA or RNA: only the letters {' '.join(sorted(letters))}. Translate it.")
+    notes += _describe_doubts(residues)
     if unknown := [letter for letter in residues if letter not in RESIDUES]:
         residues = re.sub(f"[^{RESIDUES}]", "X", residues)
         which = ", ".join(sorted(set(unknown)))
         notes.append(f"{pluralise(len(unknown), 'unknown letter')} ({which}) replaced by X")
     return residues, notes
+
+
+def _describe_doubts(residues: str) -> list[str]:
+    """Say what makes a sequence unlike a protein."""
+    if is_nucleic_acid(residues):
+        kind = "RNA" if "U" in residues and "T" not in residues else "DNA"
+        return [f"reads as {kind}: translate it, unless it is a protein"]
+    counts = Counter(residues)
+    unknown = sum(number for letter, number in counts.items() if letter == "X" or letter not in RESIDUES)
+    if 2 * unknown >= len(residues):
+        return [f"{unknown / len(residues):.0%} of the residues are unknown (X)"]
+    letter, number = counts.most_common(1)[0]
+    if len(residues) >= MIN_LOW_COMPLEXITY and (2 * number >= len(residues) or len(counts) < 4):
+        return [f"low complexity: {number / len(residues):.0%} of the residues are {letter}"]
+    return []
 
 
 def _explain(character: str) -> str:

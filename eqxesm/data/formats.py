@@ -7,16 +7,18 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from eqxesm.errors import InputError, missing_extra, one_line, pluralise
 from eqxesm.tables import import_parquet
 
-Rows = Iterator[tuple[str, Mapping[str, str]]]
-"""Rows of a table, each with the place that errors name."""
+Rows = Iterator[tuple[str, Mapping[str, str] | str]]
+"""Rows of a table, each with the place that errors name. A row that cannot be read is what is wrong with it."""
 
 Records = Iterator[tuple[str, list[str], str]]
 """Place, words of the header and sequence of each record."""
@@ -29,55 +31,90 @@ ANNOTATED = {
 }  # fmt: skip
 """Biopython's name of a format, by the ending of the file."""
 
+OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
+    (b"PK\x03\x04", "a zip archive. Unpack it"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook. Save it as CSV"),
+    (b"PAR1", "Parquet. Give its name the ending .parquet"),
+    (b"\xff\xfe", "UTF-16 text. Save it as UTF-8"),
+    (b"\xfe\xff", "UTF-16 text. Save it as UTF-8"),
+    (b"%PDF", "a PDF. Export its sequences as FASTA or CSV"),
+    (b"{\\rtf", "an RTF document. Save it as plain text"),
+    (b"\x89HDF", "HDF5. Export its sequences as FASTA or CSV"),
+    (b"BZh", "compressed with bzip2. Unpack it, or use gzip"),
+    (b"\xfd7zXZ", "compressed with xz. Unpack it, or use gzip"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd. Unpack it, or use gzip"),
+)
+"""What files are that are often given by mistake, by their first bytes."""
+
 # Python's limit of 131,072 characters is below what a cell may hold.
 csv.field_size_limit(2**31 - 1)
 
 
-def check_columns(name: str, header: Sequence[str], wanted: Sequence[str]) -> None:
-    """Refuse a table that lacks a column."""
-    for column in wanted:
-        if column not in header:
-            # Without a header row these are the fields of a protein, which may be long.
-            present = ", ".join(repr(each[:30]) for each in header)
-            raise InputError(f"{name}: no column {column!r}. Its columns: {present}")
+@dataclass(frozen=True)
+class Table:
+    """A table: its header, and its rows with some of the columns, which are read when they are asked for."""
+
+    header: list[str]
+    read: Callable[[Sequence[str]], Rows]
 
 
-def read_delimited(name: str, lines: Iterator[str], delimiter: str, wanted: list[str]) -> Rows:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] = []
-    try:
-        for fields in reader:
-            if not fields:
-                continue
-            place = f"{name}, line {reader.line_num}"
-            if not header:
-                header = [field.strip() for field in fields]
-                check_columns(name, header, wanted)
-            elif len(fields) != len(header):
-                raise InputError(f"{place}: {pluralise(len(fields), 'field')}, but the header has {len(header)}")
-            else:
-                # The first of several columns of one name counts.
-                yield place, dict(zip(reversed(header), reversed(fields), strict=True))
-    except csv.Error as error:
-        raise InputError(f"{name}, line {reader.line_num}: malformed ({error}). Check its quotes.") from None
+def open_delimited(name: str, lines: Iterator[str], delimiter: str, is_header: Callable[[list[str]], bool]) -> Table:
+    """Read the header of CSV or TSV, after blank lines and comments, whatever the delimiter is."""
+    first, skipped, delimiters = "", -1, []
+    for line in lines:
+        first, skipped = line, skipped + 1
+        possible = (delimiter, *(each for each in ",\t;|" if each in line))
+        delimiters = [each for each in possible if is_header(_split_header(line, each))]
+        if delimiters or (line.strip(" \t\n,;|") and not line.startswith("#")):
+            break
+    delimiter = delimiters[0] if delimiters else delimiter
+
+    def read(_: Sequence[str]) -> Rows:
+        reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+        try:
+            header = [field.strip() for field in next(reader)]
+            for fields in reader:
+                if not any(field.strip() for field in fields):
+                    continue
+                line = f"line {reader.line_num + skipped}"
+                if len(fields) == len(header):
+                    yield f"{name}, {line}", dict(zip(header, fields, strict=True))
+                elif not fields[0].startswith("#"):
+                    yield f"{name}, {line}", f"{line} has {pluralise(len(fields), 'field')}, the header {len(header)}"
+        except csv.Error as error:
+            raise InputError(
+                f"{name}, line {reader.line_num + skipped}: malformed ({error}). Check its quotes."
+            ) from None
+
+    return Table(_split_header(first, delimiter), read)
 
 
-def read_parquet(path: str | os.PathLike[str], wanted: list[str]) -> Rows:
+def _split_header(line: str, delimiter: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def open_parquet(path: str | os.PathLike[str]) -> Table:
+    """Read the header of a Parquet file."""
     parquet = import_parquet()
-    from pyarrow import ArrowException
 
-    if not os.path.exists(path):
-        raise InputError(f"{path}: file not found")
-    try:
-        with parquet.ParquetFile(path) as file:
-            header = file.schema_arrow.names
-            check_columns(os.fspath(path), header, wanted)
-            columns = [*wanted, *(["id"] if "id" in header and "id" not in wanted else [])]
-            number = 0
-            for batch in file.iter_batches(columns=columns):
+    def read(columns: Sequence[str]) -> Rows:
+        number = 0
+        with _explain_parquet(path), parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=list(columns)):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", {name: _as_text(value) for name, value in row.items()}
+
+    with _explain_parquet(path):
+        return Table(parquet.read_schema(path).names, read)
+
+
+@contextmanager
+def _explain_parquet(path: str | os.PathLike[str]) -> Generator[None, None, None]:
+    from pyarrow import ArrowException
+
+    try:
+        yield
     except (OSError, ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:150]
         raise InputError(f"{path}: not readable as Parquet ({reason})") from error
@@ -100,15 +137,21 @@ def _open_unzipped(name: str, path: str | os.PathLike[str]) -> Generator[Any, No
         is_stdin = os.fspath(path) == STANDARD_INPUT
         with nullcontext(stdin.buffer) if is_stdin else open(path, "rb") as file:
             zipped = file.peek(2)[:2] == b"\x1f\x8b"
-            yield gzip.GzipFile(fileobj=file) if zipped else file
+            opened: Any = gzip.GzipFile(fileobj=file) if zipped else file
+            _refuse_other_formats(name, opened.peek(4096))
+            yield opened
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise InputError(f"{name}: gzip data are corrupt or cut short") from None
-    except FileNotFoundError:
-        raise InputError(f"{name}: file not found") from None
-    except IsADirectoryError:
-        raise InputError(f"{name}: is a folder. Name a file in it.") from None
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror})") from None
+
+
+def _refuse_other_formats(name: str, head: bytes) -> None:
+    if head.startswith(b"PK\x03\x04") and (b"xl/" in head or b"[Content_Types].xml" in head):
+        raise InputError(f"{name}: is an Excel workbook. Save it as CSV.")
+    for first, advice in OTHER_FORMATS:
+        if head.startswith(first):
+            raise InputError(f"{name}: is {advice}.")
 
 
 def read_lines(name: str, path: str | os.PathLike[str]) -> Iterator[str]:
@@ -128,7 +171,7 @@ def read_lines(name: str, path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def read_fasta(name: str, lines: Iterator[str]) -> Records:
-    """Read FASTA."""
+    """Read FASTA. Lines that start with `;` or `#` are comments."""
     header: tuple[str, list[str]] | None = None
     parts: list[str] = []
     for number, line in enumerate(lines, 1):
@@ -138,8 +181,8 @@ def read_fasta(name: str, lines: Iterator[str]) -> Records:
             if header:
                 yield *header, "".join(parts)
             header, parts = (f"{name}, line {number}", line[1:].split()), []
-            if not header[1]:
-                raise InputError(f"{header[0]}: header without an id. Write one after '>'.")
+        elif line.startswith((";", "#")):
+            continue
         elif header:
             parts += line.split()
         elif line.strip():

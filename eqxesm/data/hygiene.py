@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Gt, Le
 from jaxtyping import Int
 
+from eqxesm.alphabet import CONTEXT_RESIDUES
 from eqxesm.config import configuration
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene_report import Hygiene, Overlap
@@ -27,23 +28,27 @@ class Policy:
 
     Training proteins that are in a held-out split too, by sequence, cluster or identity of at least
     `max_identity`, are refused or removed. Longer ones than `max_residues`, or than a percentile of
-    the training lengths, are left out.
+    the training lengths, are dropped, or truncated as the model then truncates what it predicts.
     """
 
     leakage: Literal["refuse", "remove"] = "refuse"
     max_residues: Count | None = None
     length_percentile: Annotated[float, Gt(0), Le(100)] | None = None
+    too_long: Literal["drop", "truncate"] = "drop"
     max_identity: Annotated[float, Gt(0), Le(1)] | None = None
 
     def __post_init__(self):
         if self.max_residues is not None and self.length_percentile is not None:
             raise ValueError("max_residues and length_percentile are both given. Choose one.")
+        if self.too_long == "truncate" and self.max_residues is None and self.length_percentile is None:
+            raise ValueError("too_long is 'truncate', but neither max_residues nor length_percentile says to what")
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What to train on, to stop by and to test on."""
+    """What to train on, to stop by and to test on, and how its sequences are cleaned."""
 
+    cleaning: Cleaning
     training: Split
     validation: Split
     tests: dict[str, Split]
@@ -57,34 +62,39 @@ def prepare_splits(
     cleaning: Cleaning,
     policy: Policy,
 ) -> Splits:
-    """Leave out what must not be trained on or measured with. Test sets stay as published."""
-    train = Scan("training", training, cleaning)
-    held_out = Scan("validation", validation, cleaning)
+    """Leave out what must not be trained on or measured with.
+
+    Test sets stay as published, but for what a model of these training proteins does not accept.
+    """
+    train = _scan_without_repeats("training", training, cleaning)
+    limit, limit_rule = _choose_limit(policy, train.lengths[train.rows])
+    if policy.too_long == "truncate":
+        cleaning = replace(cleaning, truncate=limit)
+        train, limit_rule = _scan_without_repeats("training", training, cleaning), f"{limit_rule}, truncated"
+    held_out = _scan_without_repeats("validation", validation, cleaning)
     test_scans = [Scan(name, tests[name], cleaning, is_test=True) for name in tests]
     scans = [train, held_out, *test_scans]
-    for scan in (train, held_out):
-        conflicting, repeated = scan.find_repeats()
-        scan.leave_out(conflicting, "conflicting labels")
-        scan.leave_out(repeated, "duplicate")
     for scan in scans:
         scan.check()
-    limit, limit_rule = _choose_limit(policy, train.lengths[train.rows])
     if limit is not None:
         for scan in (train, held_out):
             scan.leave_out(scan.lengths > limit, "too long")
     leakage = _leave_out_leakage(train, held_out, test_scans, policy)
+    longest = int(train.lengths[train.rows].max(initial=0))
+    for scan in test_scans:
+        scan.leave_out(scan.lengths > max(longest, CONTEXT_RESIDUES), "too long")
     for scan in scans:
         scan.check()
     report = Hygiene(
         portions=tuple(portion for scan in scans for portion in scan.portions()),
-        limit=int(train.lengths[train.rows].max()) if limit is None else limit,
+        limit=longest if limit is None else limit,
         limit_rule=limit_rule,
         leakage=leakage,
         overlaps=_find_overlaps(test_scans),
         data_digest=_digest_data(scans),
     )
     split_tests = {scan.name: scan.split() for scan in test_scans}
-    return Splits(train.split(), held_out.split(), split_tests, report)
+    return Splits(cleaning, train.split(), held_out.split(), split_tests, report)
 
 
 def cross_validation_folds(proteins: Sequence[Protein], cleaning: Cleaning) -> dict[str, Int[np.ndarray, " _"]]:
@@ -109,11 +119,21 @@ def cross_validation_folds(proteins: Sequence[Protein], cleaning: Cleaning) -> d
     return {fold: np.array(folds[fold], np.int64) for fold in sorted(folds)}
 
 
+def _scan_without_repeats(name: str, proteins: Sequence[Protein], cleaning: Cleaning) -> Scan:
+    scan = Scan(name, proteins, cleaning)
+    conflicting, repeated = scan.find_repeats()
+    scan.leave_out(conflicting, "conflicting labels")
+    scan.leave_out(repeated, "duplicate")
+    return scan
+
+
 def _choose_limit(policy: Policy, lengths: Int[np.ndarray, " n"]) -> tuple[int | None, str]:
     if policy.max_residues is not None:
         return policy.max_residues, "max_residues"
     if policy.length_percentile is None:
         return None, "no limit is set"
+    if not len(lengths):
+        return None, "no protein is left"
     percentile = policy.length_percentile
     return int(np.percentile(lengths, percentile)), f"percentile {percentile:g} of training lengths"
 

@@ -41,6 +41,10 @@ class Hygiene:
     overlaps: tuple[Overlap, ...]
     data_digest: str
 
+    def count(self, split: str, rule: str) -> int:
+        """How many proteins of a split were left out by a rule."""
+        return sum(portion.left_out.get(rule, 0) for portion in self.portions if portion.split == split)
+
     def format_leaks(self) -> str:
         return "; ".join(f"{kind}: {found}" for kind, found in self.leakage.items())
 

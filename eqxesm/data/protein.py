@@ -7,7 +7,10 @@ from eqxesm.config import configuration
 
 @dataclass(frozen=True, slots=True)
 class Protein:
-    """One protein as it was read. `label` is 1 (soluble), 0 (insoluble) or None (unknown)."""
+    """One protein as it was read. `label` is 1 (soluble), 0 (insoluble) or None (unknown).
+
+    `remark` says what was wrong with the record. Where it kept the sequence from being read, that is empty.
+    """
 
     id: str
     sequence: str
@@ -16,11 +19,16 @@ class Protein:
     license: str | None = None
     fold: str | None = None
     cluster: str | None = None
+    remark: str | None = None
 
 
 @configuration
 class Columns:
-    """Names of the columns of a table. Without an id column, `id` is used, or rows are numbered."""
+    """Names of the columns of a table.
+
+    Sequence, label and id are also found by other spellings, and the id by other usual names. Without
+    ids, rows are numbered.
+    """
 
     sequence: str = "sequence"
     label: str = "label"

@@ -1,16 +1,31 @@
 """Proteins, read one by one from FASTA, CSV, TSV, Parquet, ArrayRecord or a data set of the Hub."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from eqxesm.data import formats
 from eqxesm.data.formats import STANDARD_INPUT, Rows, suffix_of
+from eqxesm.data.labels import LabelReader
 from eqxesm.data.protein import Columns, Protein
 from eqxesm.errors import InputError
+from eqxesm.files import check_readable, expand_user
+from eqxesm.sequences import is_missing
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ARRAY_RECORD = ".arrayrecord"
+
+SEQUENCE_NAMES = ("sequence", "seq", "sequences", "protein_sequence", "aa_sequence", "aa_seq", "amino_acid_sequence")
+ID_NAMES = (
+    "id", "identifier", "name", "protein_id", "protein_name", "protein", "accession", "entry", "entry_name",
+    "uniprot_id", "uniprot", "seq_id", "sequence_id", "sample", "sample_id", "header",
+)  # fmt: skip
+"""Usual names of columns, the most telling first."""
+
+_log = logging.getLogger(__name__)
 
 
 def read_proteins(
@@ -23,14 +38,24 @@ def read_proteins(
 ) -> Iterator[Protein]:
     """Read the proteins of a file, one by one and in order.
 
+    A record that is not whole has a `remark`. A missing value may be written as `NA` or the like.
+
     Args:
         path: its ending tells the format: .csv, .tsv, .parquet, .arrayrecord, an annotated format (see
             `formats.ANNOTATED`), else FASTA. Text may be gzipped. `-` is standard input, as FASTA.
-        labelled: read labels: a column of 1, 0 or nothing, or FASTA headers that end in -1, -0, -U.
+        labelled: read labels: a column of 1 and 0 (or see `labels.SPELLINGS`), or FASTA headers that end in
+            -1, -0, -U.
         where: pairs of a column and the value that a row must have in it.
-        number_prefix: comes before the row's number where a table has no ids.
+        number_prefix: comes before the row's number where a table has no ids. With it, ids are in a
+            column `id` alone: what others name may repeat.
     """
-    name = "standard input" if os.fspath(path) == STANDARD_INPUT else os.fspath(path)
+    path = expand_user(path)
+    name = "standard input" if path == STANDARD_INPUT else path
+    if path != STANDARD_INPUT:
+        try:
+            check_readable(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: file not found") from None
     suffix = suffix_of(name)
     found = False
     if not is_table(name):
@@ -41,13 +66,7 @@ def read_proteins(
 
         proteins: Iterable[Protein] = ArrayRecords(path)
     elif is_table(name):
-        wanted = wanted_columns(columns, labelled, where)
-        rows = (
-            formats.read_parquet(path, wanted)
-            if suffix == ".parquet"
-            else formats.read_delimited(name, formats.read_lines(name, path), DELIMITERS[suffix], wanted)
-        )
-        proteins = to_proteins(rows, columns, labelled, where, number_prefix)
+        proteins = _read_table(name, path, columns, labelled, where, number_prefix)
     else:
         annotated = suffix in formats.ANNOTATED
         records = (
@@ -55,7 +74,9 @@ def read_proteins(
         )
         proteins = (
             Protein(words[0], sequence, _parse_header(place, words) if labelled else None)
-            for place, words, sequence in records
+            if words
+            else Protein(f"record_{number}", sequence, remark="header without an id")
+            for number, (place, words, sequence) in enumerate(records, 1)
         )
     for protein in proteins:
         found = True
@@ -70,6 +91,72 @@ def _refuse_columns(name: str, columns: Columns, where: Sequence[tuple[str, str]
     for column in (columns.source, columns.license, columns.fold, columns.cluster, *(column for column, _ in where)):
         if column is not None:
             raise InputError(f"{name}: not read as a table, so it has no column {column!r}")
+
+
+def _read_table(
+    name: str, path: str, columns: Columns, labelled: bool, where: Sequence[tuple[str, str]], number_prefix: str
+) -> Iterator[Protein]:
+    suffix = suffix_of(name)
+    if suffix == ".parquet":
+        table = formats.open_parquet(path)
+    else:
+        lines = formats.read_lines(name, path)
+        table = formats.open_delimited(
+            name,
+            lines,
+            DELIMITERS[suffix],
+            lambda header: _spelling(header, columns.sequence, SEQUENCE_NAMES) is not None,
+        )
+    if not table.header:
+        return iter(())
+    id_names = ID_NAMES[:1] if number_prefix else ID_NAMES
+    found = _find_columns(name, table.header, columns, labelled, id_names)
+    wanted = wanted_columns(found, labelled, where)
+    if found.id is None and not number_prefix and set(table.header) > set(wanted):
+        _log.warning("%s: no column of ids, so rows are numbered. Name one with --id-column.", name)
+    for column in wanted:
+        if column not in table.header:
+            raise InputError(f"{name}: no column {column!r}. Its columns: {_list_columns(table.header)}")
+        if (times := table.header.count(column)) > 1:
+            raise InputError(f"{name}: {times} columns have the same name, {column!r}. Rename all but one.")
+    return to_proteins(table.read(wanted), found, labelled, where, number_prefix)
+
+
+def _find_columns(name: str, header: list[str], columns: Columns, labelled: bool, id_names: Sequence[str]) -> Columns:
+    """The columns of sequences, labels and ids as a table spells them."""
+    found: dict[str, Any] = {}
+    for kind, usual in (("sequence", SEQUENCE_NAMES), ("label", ("label",)), ("id", id_names)):
+        if kind == "label" and not labelled:
+            continue
+        given = getattr(columns, kind)
+        found[kind] = _spelling(header, given or "id", usual)
+        if found[kind] is None and given is not None:
+            raise InputError(
+                f"{name}: no column {given!r}. Its columns: {_list_columns(header)}. Name the right one "
+                f"(--{kind}-column, in a recipe {kind}_column)."
+            )
+        if found[kind] not in (None, given, "id"):
+            _log.info("%s: the %s is read from column %r (--%s-column names another)", name, kind, found[kind], kind)
+    return replace(columns, **found)
+
+
+def _spelling(header: Sequence[str], given: str, usual: Sequence[str]) -> str | None:
+    """The column of a name, or of one spelt a little otherwise, or of a usual one if the name is the default."""
+    if given in header:
+        return given
+    spelt = {_normalise_name(column): column for column in reversed(header)}
+    names = (_normalise_name(given), *(usual if given == usual[0] else ()))
+    return next((spelt[name] for name in names if name in spelt), None)
+
+
+def _normalise_name(column: str) -> str:
+    """A column's name without case, blanks and the like."""
+    return re.sub(r"[\W_]+", "_", column.lower()).strip("_")
+
+
+def _list_columns(header: Sequence[str]) -> str:
+    # Without a header row these are the fields of a protein, which may be long.
+    return ", ".join(repr(each[:30]) for each in header)
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
@@ -88,35 +175,36 @@ def to_proteins(
     rows: Rows, columns: Columns, labelled: bool, where: Sequence[tuple[str, str]] = (), number_prefix: str = ""
 ) -> Iterator[Protein]:
     """Make proteins of the rows of a table, each given with the place that errors name."""
+    labels = LabelReader()
     for number, (place, row) in enumerate(rows, 1):
-        id_column = columns.id or ("id" if "id" in row else None)
-        protein_id = f"{number_prefix}{number}" if id_column is None else row[id_column]
-        if not protein_id.strip():
-            raise InputError(f"{place}: column {id_column!r} is empty. Write an id.")
+        made_up = f"{number_prefix}{number}"
+        if isinstance(row, str):
+            yield Protein(made_up, "", remark=row)
+            continue
         if not all(row[name].strip() == value for name, value in where):
             continue
-        label = parse_label(f"{place} ({protein_id})", row[columns.label]) if labelled else None
+        protein_id = made_up if columns.id is None else row[columns.id]
+        remark = None
+        if not protein_id.strip():
+            protein_id, remark = made_up, "no id, so the row's number is used"
+        sequence = row[columns.sequence]
+        if is_missing(sequence):
+            held = repr(sequence.strip()) if sequence.strip() else "nothing"
+            sequence, remark = "", f"no sequence: the cell holds {held}"
         yield Protein(
             protein_id,
-            row[columns.sequence],
-            label,
+            sequence,
+            labels.read(f"{place} ({protein_id})", row[columns.label]) if labelled else None,
             _read_field(row, columns.source),
             _read_field(row, columns.license),
             _read_field(row, columns.fold),
             _read_field(row, columns.cluster),
+            remark,
         )
 
 
 def _read_field(row: Mapping[str, str], column: str | None) -> str | None:
     return None if column is None else row[column].strip() or None
-
-
-def parse_label(place: str, text: str) -> int | None:
-    """Read a label: 1, 0 or nothing."""
-    text = text.strip()
-    if text not in ("0", "1", ""):
-        raise InputError(f"{place}: label is {text[:30]!r}, expected 0 or 1. Leave it empty if unknown.")
-    return int(text) if text else None
 
 
 def _parse_header(place: str, words: list[str]) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from eqxesm.data.cleaning import Cleaning
+from eqxesm.data.cleaning import Cleaning, is_nucleic_acid
 from eqxesm.data.hygiene_report import Portion, format_counts
 from eqxesm.data.lazy import LazySequence, select
 from eqxesm.data.protein import Protein
@@ -130,11 +130,12 @@ class Scan:
 
 
 def clean_or_none(cleaning: Cleaning, protein: Protein) -> str | None:
-    """The cleaned sequence, or None if it cannot be cleaned."""
+    """The cleaned sequence, or None if it cannot be cleaned or is no protein."""
     try:
-        return cleaning.clean(protein.sequence).sequence
+        sequence = cleaning.clean(protein.sequence).sequence
     except InputError:
         return None
+    return None if is_nucleic_acid(sequence) else sequence
 
 
 def digest(text: str | None) -> bytes:

@@ -1,5 +1,6 @@
 """Sources of labelled proteins, as a recipe names them."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
@@ -14,6 +15,9 @@ from eqxesm.data.lazy import select
 from eqxesm.data.protein import Columns, Protein
 from eqxesm.data.proteins import ARRAY_RECORD, is_table, read_proteins, to_proteins, wanted_columns
 from eqxesm.errors import InputError, pluralise
+from eqxesm.files import expand_user
+
+_log = logging.getLogger(__name__)
 
 Texts = Annotated[tuple[str, ...], Strict(False)]
 
@@ -75,15 +79,15 @@ def open_source(source: Source, root: Path) -> Sequence[Protein]:
     Those without a label are left out. ArrayRecord files are read as they are needed, all other
     sources at once.
     """
-    path = root / source.path
+    path = root / expand_user(source.path)
     if path.suffix == ARRAY_RECORD:
         return _open_array_record(source, path)
-    proteins, unlabelled, ids = [], 0, set()
+    proteins, unlabelled, ids = [], [], set()
     for protein in _read(source, path):
         if source.folds and protein.fold not in source.folds:
             continue
         if protein.label is None:
-            unlabelled += 1
+            unlabelled.append(protein)
             continue
         if protein.id in ids:
             raise InputError(f"{path}: id {protein.id!r} appears twice. Make the ids unique.")
@@ -91,9 +95,12 @@ def open_source(source: Source, root: Path) -> Sequence[Protein]:
         proteins.append(
             replace(protein, source=protein.source or source.title, license=protein.license or source.license)
         )
+    without = f"{pluralise(len(unlabelled), 'protein')} without a label"
     if not proteins:
-        without = f"{pluralise(unlabelled, 'protein')} without a label"
         raise InputError(f"{path}: no labelled protein matches where and folds ({without})")
+    if unlabelled:
+        first = unlabelled[0].remark or unlabelled[0].id
+        _log.warning("%s: %s left out, first %s", path, without, first)
     return proteins
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from eqxesm.alphabet import PAD, VOCAB_SIZE, AnyArray, is_residue
+from eqxesm.alphabet import PAD, VOCAB_SIZE, AnyArray, check_tokens, is_residue
 from eqxesm.checkpoint.record import is_about
 from eqxesm.encoders.attention import Features
+from eqxesm.errors import InputError
 
 Tree = TypeVar("Tree")
 
@@ -46,12 +47,22 @@ class AbstractEncoder(eqx.Module):
 
 def check_inputs(inputs: Inputs) -> None:
     """Refuse what is not one protein."""
-    is_tokens = jnp.issubdtype(inputs.dtype, jnp.integer)
-    if inputs.ndim != (1 if is_tokens else 2) or not (is_tokens or inputs.shape[1] == VOCAB_SIZE):
-        raise ValueError(
-            f"expected tokens [length] or probabilities [length {VOCAB_SIZE}] of one protein, got "
-            f"{inputs.dtype} {list(inputs.shape)}. Use jax.vmap for a batch."
-        )
+    dtype, shape = getattr(inputs, "dtype", None), getattr(inputs, "shape", ())
+    expected = f"expected tokens [length] or probabilities [length {VOCAB_SIZE}] of one protein"
+    if dtype is None:
+        advice = "Use predict for sequences, and Tokenizer().encode for tokens."
+        raise InputError(f"{expected}, got {type(inputs).__name__}. {advice}")
+    if jnp.issubdtype(dtype, jnp.integer) and len(shape) == 1:
+        check_tokens(inputs)
+    elif not jnp.issubdtype(dtype, jnp.floating) or len(shape) != 2 or shape[1] != VOCAB_SIZE:
+        raise InputError(f"{expected}, got {dtype} {list(shape)}. Use jax.vmap for a batch.")
+
+
+def in_vocabulary(inputs: Inputs) -> Bool[Array, " _"]:
+    """True where a token is one of the vocabulary; soft sequences always are."""
+    if jnp.issubdtype(inputs.dtype, jnp.integer):
+        return jnp.asarray((inputs >= 0) & (inputs < VOCAB_SIZE))
+    return jnp.ones(1, bool)
 
 
 def as_probabilities(inputs: Inputs) -> Float[Array, "length vocab"]:

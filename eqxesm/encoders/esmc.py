@@ -11,18 +11,27 @@ import jax.numpy as jnp
 from equinox.nn import LayerNorm
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD_RESIDUES, VOCAB_SIZE, AnyArray
+from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD_RESIDUES, VOCAB_SIZE, AnyArray, check_tokens
 from eqxesm.checkpoint.folder import CONFIG, read_config, save_checkpoint
 from eqxesm.checkpoint.leaves import load_leaves
 from eqxesm.checkpoint.record import About, Base, Provenance, read_record, with_about
 from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.config import configuration, describe, parse
 from eqxesm.encoders.attention import NORM_EPS, Features, rotary_angles
-from eqxesm.encoders.base import AbstractEncoder, Inputs, SequenceId, check_inputs, padding_mask, residue_mask
+from eqxesm.encoders.base import (
+    AbstractEncoder,
+    Inputs,
+    SequenceId,
+    check_inputs,
+    in_vocabulary,
+    padding_mask,
+    residue_mask,
+)
 from eqxesm.encoders.config import EncoderConfig, ESMCConfig
 from eqxesm.encoders.layers import Block, LMHead
 from eqxesm.encoders.stack import scan_blocks
 from eqxesm.errors import InputError
+from eqxesm.files import expand_user
 from eqxesm.hub.download import Access, commit_of, find_checkpoint
 from eqxesm.hub.upload import push_saved
 
@@ -75,6 +84,8 @@ class ESMC(AbstractEncoder):
     def from_pretrained(cls, source: str | os.PathLike, *, revision: str | None = None, **access: Any) -> "ESMC":
         """Load an encoder that `conversion.port` or `save_pretrained` wrote.
 
+        On a CPU its weights are mapped from their file, which must not be truncated while they are in use.
+
         Args:
             source: a folder, or a repository of the Hugging Face Hub.
             revision: commit, tag or branch of the repository.
@@ -83,7 +94,7 @@ class ESMC(AbstractEncoder):
             local_files_only: use the cache alone.
         """
         folder = find_checkpoint(source, revision, Access(**access))
-        return cls.from_folder(folder, None if folder == Path(source).expanduser() else str(source))
+        return cls.from_folder(folder, None if folder == Path(expand_user(source)) else str(source))
 
     @classmethod
     def from_folder(cls, folder: Path, repository: str | None = None) -> "ESMC":
@@ -157,6 +168,8 @@ class ESMC(AbstractEncoder):
         if sequence_id is None:
             sequence_id = -padding_mask(inputs).astype(jnp.int32)
         sequence_id = jnp.asarray(sequence_id)
+        if sequence_id.shape != inputs.shape[:1]:
+            raise InputError(f"sequence_id has shape {list(sequence_id.shape)}, expected {list(inputs.shape[:1])}")
         mask = sequence_id[:, None] == sequence_id[None, :]
         angles = rotary_angles(inputs.shape[0], self.config.d_head)
         return scan_blocks(self.blocks, self._embed(inputs), angles, mask, chosen, remat)
@@ -174,6 +187,7 @@ class ESMC(AbstractEncoder):
         Every residue is masked in turn, `batch_size` at a time (Salazar et al. 2020,
         arXiv:1910.14659). With `one_pass` nothing is masked, which is faster and overestimates.
         """
+        check_tokens(tokens)
         tokens = jnp.asarray(tokens)
 
         def log_probabilities(tokens: Int[Array, " length"]) -> Float[Array, "length vocab"]:
@@ -193,6 +207,7 @@ class ESMC(AbstractEncoder):
 
     def fill(self, tokens: Int[AnyArray, " length"], sequence_id: SequenceId = None) -> Int[Array, " length"]:
         """Replace every mask by its likeliest standard residue, all in one pass."""
+        check_tokens(tokens)
         tokens = jnp.asarray(tokens)
         standard = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
         likeliest = self._logits(tokens, sequence_id)[:, standard].argmax(axis=-1) + FIRST_RESIDUE
@@ -210,7 +225,8 @@ class ESMC(AbstractEncoder):
 
     def _embed(self, inputs: Inputs) -> Float[Array, "length d_model"]:
         if jnp.issubdtype(inputs.dtype, jnp.integer):
-            return self.embedding[inputs]
+            # Attention spreads the NaN to the whole chain.
+            return jnp.where(in_vocabulary(inputs)[:, None], self.embedding[inputs], jnp.nan)
         return jnp.asarray(inputs).astype(self.embedding.dtype) @ self.embedding
 
     def _layer_numbers(self, hidden_states: Sequence[int]) -> tuple[int, ...]:

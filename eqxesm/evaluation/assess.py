@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from eqxesm.data.labels import Labels
 from eqxesm.errors import InputError
 from eqxesm.evaluation.features import is_untagged_met
-from eqxesm.evaluation.metrics import CALIBRATION_BINS, Labels, as_binary, calibration_bins, evaluate, to_json
+from eqxesm.evaluation.metrics import CALIBRATION_BINS, as_binary, calibration_bins, evaluate, to_json
 
 Chosen = Int[np.ndarray, " _"] | Bool[np.ndarray, " _"]
 
@@ -45,11 +46,11 @@ def assess(
     Returns:
         JSON values: `all`, `untagged`, `by_length`, `by_identity` and `reliability`.
     """
-    truth = as_binary(labels)
+    truth = as_binary(labels, len(sequences))
     predicted = ((f"predictions of {name}", each) for name, each in predictions.items())
-    for things, given in (("sequences", sequences), *predicted, ("identities", identities)):
+    for things, given in (*predicted, ("identities", identities)):
         if given is not None and len(given) != len(truth):
-            raise InputError(f"{len(given)} {things} but {len(truth)} labels")
+            raise InputError(f"{len(given)} {things} but {len(truth)} sequences")
     measured = _Measured(truth, predictions, thresholds)
     untagged = np.flatnonzero([is_untagged_met(sequence) for sequence in sequences])
     lengths = np.array([len(sequence) for sequence in sequences])

@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from eqxesm.config import configuration
-from eqxesm.errors import InputError
+from eqxesm.data.labels import Labels
 from eqxesm.evaluation.features import composition, construct
-from eqxesm.evaluation.metrics import Labels, as_binary
+from eqxesm.evaluation.metrics import as_binary
 
 # Bounds on what is read from a checkpoint, so that no prediction overflows.
 Bounded = Annotated[float, Ge(-1e9), Le(1e9)]
@@ -55,9 +55,7 @@ class Baselines:
 
 def fit_baselines(sequences: Sequence[str], labels: Labels) -> Baselines:
     """Fit both baselines on proteins as they were published, tags included."""
-    if len(sequences) != len(labels):
-        raise InputError(f"{len(sequences)} sequences but {len(labels)} labels")
-    truth = as_binary(labels)
+    truth = as_binary(labels, len(sequences))
     return Baselines(tuple(_fit_tag_rule(sequences, truth)), _fit_composition(sequences, truth))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from eqxesm.data.cleaning import Cleaned, Cleaning
+from eqxesm.data.cleaning import Cleaned, Cleaning, is_nucleic_acid
 from eqxesm.data.protein import Columns, Protein
 from eqxesm.data.proteins import read_proteins
 from eqxesm.errors import InputError, pluralise
@@ -48,15 +48,19 @@ class LabelledFile:
 def read_labelled(path: str | os.PathLike, columns: Columns = Columns()) -> LabelledFile:
     """Read the labelled proteins of a file."""
     labelled, without_label = [], 0
+    unreadable = []
     for protein in read_proteins(path, columns, labelled=True):
-        without_label += protein.label is None
-        if protein.label is not None:
+        if protein.remark and not protein.sequence:
+            unreadable.append((protein.id, protein.remark))
+        elif protein.label is None:
+            without_label += 1
+        else:
             labelled.append(protein)
     if not labelled:
         raise InputError(f"{path}: no protein has a label, 1 (soluble) or 0 (insoluble)")
-    cleaned, left_out = _clean_all(labelled, Cleaning().clean)
+    cleaned, left_out = _clean_all(labelled, _clean_protein)
     proteins = [replace(protein, sequence=result.sequence) for protein, result in cleaned]
-    return _checked(os.fspath(path), proteins, left_out, without_label)
+    return _checked(os.fspath(path), proteins, unreadable + left_out, without_label)
 
 
 def format_left_out(report: Mapping[str, Any]) -> list[str]:
@@ -68,6 +72,13 @@ def format_left_out(report: Mapping[str, Any]) -> list[str]:
     if number := report["without_label"]:
         lines.append(f"{pluralise(number, 'protein')} without a label left out")
     return lines
+
+
+def _clean_protein(sequence: str) -> Cleaned:
+    cleaned = Cleaning().clean(sequence)
+    if is_nucleic_acid(cleaned.sequence):
+        raise InputError("reads as DNA or RNA. Translate it.")
+    return cleaned
 
 
 def _clean_all(

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
+from eqxesm.data.labels import Labels, as_labels
 from eqxesm.errors import InputError
-
-Labels = Int[np.ndarray, " proteins"] | Bool[np.ndarray, " proteins"]
-"""One label per protein: 1 or True is soluble, 0 or False insoluble."""
 
 Truth = Int[np.ndarray, " proteins"]
 Probabilities = Float[np.ndarray, " proteins"]
@@ -39,8 +37,8 @@ def evaluate(
     Accuracy and the like call a protein soluble from `threshold` on. Resamples draw proteins with
     replacement; those with one class are drawn again.
     """
-    truth = as_binary(labels)
-    _check(truth, probabilities)
+    truth = as_binary(labels, len(probabilities))
+    probabilities = _check(probabilities)
     if resamples < 1:
         raise InputError(f"resamples is {resamples}, expected at least 1")
     order = np.argsort(-probabilities, kind="stable")
@@ -71,8 +69,12 @@ def expected_calibration_error(
 
     Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602.
     """
-    weights = np.ones(len(labels)) if weights is None else weights
-    gaps = np.bincount(calibration_bins(probabilities), weights=weights * (labels - probabilities))
+    truth = as_labels(labels, len(probabilities))
+    return _calibration_error(truth, _check(probabilities), np.ones(len(truth)) if weights is None else weights)
+
+
+def _calibration_error(truth: Truth, probabilities: Probabilities, weights: Probabilities) -> float:
+    gaps = np.bincount(calibration_bins(probabilities), weights=weights * (truth - probabilities))
     return float(np.abs(gaps).sum() / weights.sum())
 
 
@@ -81,25 +83,24 @@ def calibration_bins(probabilities: Float[np.ndarray, " _"]) -> Int[np.ndarray, 
     return np.minimum(probabilities * CALIBRATION_BINS, CALIBRATION_BINS - 1).astype(np.int64)
 
 
-def as_binary(labels: Labels) -> Truth:
-    """Labels as integers, checked to be 0 and 1, both of them."""
-    if not len(labels):
-        raise InputError("no labels: expected at least 2 proteins")
-    other = np.flatnonzero((labels != 0) & (labels != 1))
-    if len(other):
-        raise InputError(f"label {other[0] + 1} is {labels[other[0]]}, expected 1 (soluble) or 0 (insoluble)")
-    truth = labels.astype(np.int64)
+def as_binary(labels: Labels, number: int) -> Truth:
+    """Labels of `number` proteins as integers, checked to be 0 and 1, both of them."""
+    if not number:
+        raise InputError("no proteins: expected at least 2")
+    truth = as_labels(labels, number)
     if truth.min() == truth.max():
         raise InputError(f"all {len(truth)} labels are {truth[0]}. Both classes are needed.")
     return truth
 
 
-def _check(truth: Truth, probabilities: Float[np.ndarray, " _"]) -> None:
-    if len(truth) != len(probabilities):
-        raise InputError(f"{len(truth)} labels but {len(probabilities)} probabilities")
+def _check(probabilities: Float[np.ndarray, " _"]) -> Probabilities:
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim != 1:
+        raise InputError(f"probabilities have shape {list(probabilities.shape)}, expected one for each protein")
     wrong = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)))
     if len(wrong):
         raise InputError(f"probability {wrong[0] + 1} is {probabilities[wrong[0]]}, expected 0 to 1")
+    return probabilities
 
 
 def _measure(truth: Truth, probabilities: Probabilities, threshold: float, weights: Probabilities) -> dict[str, float]:
@@ -121,7 +122,7 @@ def _measure(truth: Truth, probabilities: Probabilities, threshold: float, weigh
         "f1": 2 * true_1 / (2 * true_1 + false_1 + false_0),
         "sensitivity": true_1 / (true_1 + false_0),
         "specificity": true_0 / (true_0 + false_1),
-        "ece": expected_calibration_error(truth, probabilities, weights),
+        "ece": _calibration_error(truth, probabilities, weights),
         "brier": float(weights @ (probabilities - truth) ** 2 / total),
     }
 

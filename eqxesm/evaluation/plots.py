@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import confusion_matrix, roc_curve
 
+from eqxesm.data.labels import Labels
 from eqxesm.evaluation.assess import BIN_METRICS
-from eqxesm.evaluation.metrics import Labels
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Safe for the colour-blind (Wong 2011, doi:10.1038/nmeth.1618)."""

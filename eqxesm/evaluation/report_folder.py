@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eqxesm.errors import InputError
-from eqxesm.files import nearest_existing, replace_folder
+from eqxesm.files import expand_user, nearest_existing, replace_folder
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ReportType:
 
 def check_report_folder(folder: str | os.PathLike, kind: ReportType) -> Path:
     """Refuse a folder that a report could not be written to, before the work is done."""
-    folder = Path(folder)
+    folder = Path(expand_user(folder))
     target = Path(os.path.realpath(folder))
     try:
         if target.exists() and not target.is_dir():

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +14,12 @@ from eqxesm.checkpoint.folder import CONFIG, FILES
 from eqxesm.checkpoint.tensors import weight_files
 from eqxesm.config import COMMIT, REPOSITORY
 from eqxesm.errors import InputError
+from eqxesm.files import expand_user, recover_folder
 from eqxesm.hub.errors import UnreachableError, ask
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import ModelInfo
 
 INFO_TIMEOUT = 20.0
 """Seconds that the Hub has to say what a repository holds."""
@@ -55,17 +56,21 @@ def check_repository(name: str) -> None:
 def find_checkpoint(source: str | os.PathLike, revision: str | None = None, access: Access = Access()) -> Path:
     """Folder of a checkpoint: `source` itself, or a Hub repository, which is downloaded."""
     try:
-        folder = Path(source).expanduser()
+        folder = Path(expand_user(source))
+        recover_folder(folder)
         if folder.is_dir() and revision is None:
+            if REPOSITORY.fullmatch(str(source)):
+                _log.info("%s: the folder of this name is used, not the Hub repository", source)
             return folder
         if folder.is_dir():
             raise InputError(f"{source}: is a folder, which has no revision. Leave out {revision}.")
         if folder.exists():
             raise InputError(f"{source}: is a file. Name the folder of the checkpoint.")
-    except (OSError, RuntimeError) as error:
-        # A name that is too long, a folder without permission, `~` of an unknown user.
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{source}: cannot be looked up ({reason})") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        # A name that is too long or holds NUL, a folder without permission.
+        raise InputError(f"{source}: cannot be looked up ({getattr(error, 'strerror', None) or error})") from error
     if not REPOSITORY.fullmatch(str(source)):
         hint = "Make an ESM-C encoder with: python -m conversion.port"
         raise InputError(f"{source}: folder not found, and not the name of a Hub repository (owner/name). {hint}")
@@ -76,31 +81,22 @@ def download(repository: str, revision: str | None, patterns: Sequence[str], acc
     """Fetch the files of a repository that match `patterns`, or find them in the cache."""
     where = f"{repository}@{revision}" if revision else repository
     api = access.api()
-
-    def snapshot(revision: str | None, names: Sequence[str], local: bool) -> Path:
-        return Path(
-            api.snapshot_download(
-                repository,
-                revision=revision,
-                allow_patterns=list(names),
-                cache_dir=None if access.cache_dir is None else os.fspath(access.cache_dir),
-                local_files_only=local,
-            )
-        )
-
+    cache = None if access.cache_dir is None else expand_user(access.cache_dir)
     unreachable = None
     if not access.local_files_only:
         try:
             info = ask(lambda: api.model_info(repository, revision=revision, timeout=INFO_TIMEOUT), where)
-            names = (file.rfilename for file in info.siblings or [])
-            wanted = [escape(name) for name in names if _is_wanted(name, patterns)]
-            folder = ask(lambda: snapshot(info.sha, wanted, False), where)
+            folder = _fetch(api, repository, info, patterns, cache, where)
             _remember(folder, revision)
             return folder
         except UnreachableError as error:
             unreachable = error
     try:
-        folder = snapshot(revision, patterns, True)
+        folder = Path(
+            api.snapshot_download(
+                repository, revision=revision, allow_patterns=list(patterns), cache_dir=cache, local_files_only=True
+            )
+        )
     except Exception as error:
         missing = f"{where}: not in the cache, or not whole. Fetch it once with the network on."
         reason = f"{unreachable} It is not in the cache either." if unreachable else missing
@@ -110,6 +106,22 @@ def download(repository: str, revision: str | None, patterns: Sequence[str], acc
     if unreachable is not None:
         _log.warning("%s: the Hub cannot be reached, using the cached %s", where, folder.name)
     return folder
+
+
+def _fetch(
+    api: "HfApi", repository: str, info: "ModelInfo", patterns: Sequence[str], cache: str | None, where: str
+) -> Path:
+    """Fetch the files of a commit that match `patterns`, and return their folder in the cache."""
+    commit = info.sha or ""
+    if not COMMIT.fullmatch(commit):
+        raise InputError(f"{where}: the answer is not that of a Hub (commit {commit[:60]!r}). Check HF_ENDPOINT.")
+    names = [file.rfilename for file in info.siblings or [] if _is_wanted(file.rfilename, patterns)]
+    if not names:
+        raise InputError(f"{where}: holds no file of a checkpoint")
+    # One by one: `snapshot_download` would ask once more for commit and names, unchecked.
+    for name in names:
+        path = ask(lambda name=name: api.hf_hub_download(repository, name, revision=commit, cache_dir=cache), where)
+    return Path(path.removesuffix(name))
 
 
 def commit_of(folder: Path) -> str | None:

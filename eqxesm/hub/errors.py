@@ -2,24 +2,18 @@
 
 import errno
 import logging
-import re
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from eqxesm.errors import InputError, one_line
+from eqxesm.hub.session import MAX_RETRY_AFTER, checked_session, retry_after
 
 T = TypeVar("T")
 
 RETRY_DELAYS = (1.0, 3.0, 9.0)
 """Seconds before each further try, unless the Hub asks for another delay."""
-
-MAX_RETRY_AFTER = 60.0
-"""Longest delay in seconds that we wait because the Hub asks for it."""
-
-TIMEOUT = 60.0
-"""Seconds without data after which a connection counts as cut."""
 
 _EXPLANATIONS = {
     401: "the Hub does not know this login. Run 'hf auth login', or set HF_TOKEN.",
@@ -59,7 +53,7 @@ def ask(call: Callable[[], T], where: str, *, again: Callable[[], T] | None = No
     """
     for delay in (*RETRY_DELAYS, None):
         try:
-            with _quiet(), _timeout():
+            with _quiet(), checked_session(where):
                 return call()
         except InputError:
             raise
@@ -81,7 +75,7 @@ def explain(error: Exception, where: str) -> InputError:
     if found := next((_EXPLANATIONS[key] for key in keys if key in _EXPLANATIONS), None):
         return InputError(f"{where}: {found}")
     if status == 429:
-        delay = _retry_after(headers)
+        delay = retry_after(headers)
         when = f"in {delay:.0f} seconds" if delay else "later"
         return InputError(f"{where}: rate limit of the Hub reached. Try again {when}.")
     if status is not None and status >= 500:
@@ -120,7 +114,7 @@ def _retry_delay(error: Exception, delay: float | None) -> float | None:
         return None
     status, headers = _response(error)
     if status is not None:
-        asked = _retry_after(headers) if status in (429, 503) else None
+        asked = retry_after(headers) if status in (429, 503) else None
         if asked is not None:
             return asked if asked <= MAX_RETRY_AFTER else None
         return delay if status == 429 or status >= 500 else None
@@ -138,31 +132,6 @@ def _is_network(causes: list[BaseException]) -> bool:
         isinstance(cause, ConnectionError) or type(cause).__module__.partition(".")[0] in _HTTP_LIBRARIES
         for cause in causes
     )
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    named = {name.lower(): value.strip() for name, value in headers.items()}
-    if re.fullmatch(r"[0-9]{1,6}", named.get("retry-after", "")):
-        return float(named["retry-after"])
-    limit = re.search(r";\s*t=([0-9]{1,6})", named.get("ratelimit", ""))
-    return float(limit[1]) if limit else None
-
-
-@contextmanager
-def _timeout() -> Generator[None, None, None]:
-    """Give the client a timeout: without one it waits forever. Before 1.0 it takes none."""
-    from huggingface_hub.utils import get_session
-
-    session: Any = get_session()
-    if not hasattr(session, "timeout"):
-        yield
-        return
-    before = session.timeout
-    session.timeout = TIMEOUT
-    try:
-        yield
-    finally:
-        session.timeout = before
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Labelled proteins as the training loop reads them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ from jaxtyping import Float, Int
 
 from eqxesm.alphabet import pad
 from eqxesm.data.batching import Buckets, choose_buckets
+from eqxesm.data.labels import Labels, as_labels
 from eqxesm.errors import InputError
 from eqxesm.inference import map_proteins
 from eqxesm.model import SolubilityModel
+from eqxesm.sequences import as_sequence
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.features import compute_features, is_pooled
 
@@ -20,26 +22,34 @@ Collate = Callable[[Int[np.ndarray, " _"], int], Any]
 """Makes the inputs of some proteins, by their indices, padded to a length."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Examples:
-    """Labelled proteins: tokens of each, `<cls>` and `<eos>` included, and labels 0 or 1.
+    """Labelled proteins: tokens of each, `<cls>` and `<eos>` included, and labels.
 
     `ids` name proteins in errors; `lengths` are counted where they are not given.
     """
 
     proteins: Sequence[Int[np.ndarray, " _"]]
     labels: Int[np.ndarray, " n"]
-    ids: Sequence[str] | None = None
-    lengths: Int[np.ndarray, " n"] = field(default=None)  # ty: ignore[invalid-assignment]
+    ids: Sequence[str] | None
+    lengths: Int[np.ndarray, " n"]
 
-    def __post_init__(self):
-        if not len(self.proteins) or len(self.proteins) != len(self.labels):
-            raise InputError(f"{len(self.proteins)} proteins but {len(self.labels)} labels. Expected one each.")
-        if not np.isin(self.labels, (0, 1)).all():
-            raise InputError("labels must be 1 (soluble) or 0 (insoluble)")
-        if self.lengths is None:
-            lengths = np.array([len(self.proteins[i]) for i in range(len(self.proteins))])
-            object.__setattr__(self, "lengths", lengths)
+    def __init__(
+        self,
+        proteins: Sequence[Int[np.ndarray, " _"]],
+        labels: Labels,
+        ids: Sequence[str] | None = None,
+        lengths: Int[np.ndarray, " n"] | None = None,
+    ):
+        """Check labels and proteins, and count lengths."""
+        proteins = as_sequence(proteins, "token arrays")
+        if not len(proteins):
+            raise InputError("no proteins to train on")
+        if lengths is None:
+            lengths = np.array([len(proteins[i]) for i in range(len(proteins))])
+        values = {"proteins": proteins, "labels": as_labels(labels, len(proteins)), "ids": ids, "lengths": lengths}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def name(self, index: int) -> str:
         return f"number {index + 1}" if self.ids is None else self.ids[index]

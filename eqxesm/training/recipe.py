@@ -14,12 +14,13 @@ import tomli_w
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter, ValidationError
 
 from eqxesm.checkpoint.record import About, Provenance
-from eqxesm.config import configuration, describe, parse, without_none
+from eqxesm.config import REPOSITORY, configuration, describe, parse, without_none
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Policy
 from eqxesm.data.sources import Source
 from eqxesm.encoders import ENCODERS, ESMC, ESMCConfig, OneHotConfig
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, one_line
+from eqxesm.files import expand_user, read_text
 from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare
@@ -124,19 +125,20 @@ class Recipe:
 
 def read_recipe(path: str | os.PathLike, settings: Sequence[str] = ()) -> Recipe:
     """Read a recipe, with `key=value` settings in the place of what it says."""
+    path = Path(expand_user(path))
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not TOML ({error})") from error
-    _make_root_absolute(values, Path(path).parent)
+        values = tomllib.loads(read_text(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: file not found") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not TOML ({one_line(error)})") from error
+    _make_root_absolute(values, path.parent)
     for setting in settings:
         _override(values, setting)
     # One that was set is relative to the current folder.
     _make_root_absolute(values, Path())
     if not values.get("name"):
-        values["name"] = Path(path).stem
+        values["name"] = path.stem
     if values.get("license") == "":
         # So `license=` as a setting leaves out that of the file.
         values["license"] = None
@@ -151,7 +153,7 @@ def read_recipe(path: str | os.PathLike, settings: Sequence[str] = ()) -> Recipe
 def _make_root_absolute(values: dict[str, Any], start: Path) -> None:
     data = values.get("data")
     if isinstance(data, dict) and isinstance(root := data.get("root", "."), str):
-        data["root"] = os.path.abspath(start / root)
+        data["root"] = os.path.abspath(start / expand_user(root))
 
 
 def _override(values: dict[str, Any], setting: str) -> None:
@@ -188,6 +190,15 @@ def _check_model(recipe: Recipe) -> None:
         eqx.filter_eval_shape(prepare, skeleton, recipe.training)
     except InputError as error:
         raise InputError(f"training.strategy is {recipe.training.strategy!r}: {error}") from error
+
+
+def check_pretrained(recipe: Recipe) -> None:
+    """Refuse an encoder that is not there, before any data are read."""
+    encoder = recipe.model.encoder
+    if isinstance(encoder, Pretrained):
+        name = encoder.pretrained
+        if not REPOSITORY.fullmatch(name) and not Path(expand_user(name)).is_dir():
+            raise InputError(f"model.encoder.pretrained is {name!r}: folder not found")
 
 
 def build_model(recipe: Recipe) -> SolubilityModel:

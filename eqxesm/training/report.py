@@ -52,7 +52,7 @@ def describe_run(
         "evaluation": {
             "intervals": "No test set was used in training or selection. In parentheses: 95% "
             "bootstrap intervals over proteins (1,000 resamples).",
-            "sets": _describe_tests(recipe, assessed),
+            "sets": _describe_tests(recipe, hygiene, assessed),
         },
         "limits": LIMITS,
         "parity": list(parity),
@@ -78,7 +78,9 @@ def _describe_recipe(recipe: Recipe, command: str, best_epoch: int, seconds: flo
     }
 
 
-def _describe_tests(recipe: Recipe, assessed: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _describe_tests(
+    recipe: Recipe, hygiene: Hygiene, assessed: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     published = {s.name: s.path for s in recipe.data.test if s.revision is not None}
     return [
         {
@@ -86,6 +88,7 @@ def _describe_tests(recipe: Recipe, assessed: Mapping[str, Mapping[str, Any]]) -
             "variant": variant,
             "dataset": published.get(name),
             "proteins": measured[part]["proteins"],
+            "too_long": hygiene.count(name, "too long"),
             "rows": [{"name": title, "metrics": measured[part][key]} for key, title in PREDICTORS.items()],
         }
         for name, measured in assessed.items()

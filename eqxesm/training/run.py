@@ -23,7 +23,7 @@ from eqxesm.evaluation.assess import assess
 from eqxesm.evaluation.baselines import fit_baselines
 from eqxesm.evaluation.calibration import fit_temperature
 from eqxesm.evaluation.plots import draw_calibration, draw_evaluation
-from eqxesm.files import make_folder, write_file
+from eqxesm.files import expand_user, make_folder, write_file
 from eqxesm.forms import Calibration, Limits
 from eqxesm.model import SolubilityModel
 from eqxesm.training import run_folder
@@ -33,7 +33,7 @@ from eqxesm.training.examples import Examples, choose_run_buckets, prepare_input
 from eqxesm.training.features import default_cache
 from eqxesm.training.filters import trainable
 from eqxesm.training.loop import fit, score_set
-from eqxesm.training.recipe import Recipe, build_model, file_name
+from eqxesm.training.recipe import Recipe, build_model, check_pretrained, file_name
 from eqxesm.training.report import describe_run
 from eqxesm.training.run_folder import MODEL, REPORT, RESULT
 from eqxesm.training.splits import HELD_OUT, load_folds, load_splits, to_examples
@@ -79,8 +79,9 @@ def train(
     Returns:
         What is in `report/metrics.json`; nothing in processes other than the first.
     """
-    run = _Run(recipe, Path(folder), command, on_epoch, progress)
+    run = _Run(recipe, Path(expand_user(folder)), command, on_epoch, progress)
     run_folder.check_run_folder(run.folder, recipe, resume)
+    check_pretrained(recipe)
     if recipe.data.cross_validation:
         return _cross_validate(run)
     splits = load_splits(recipe)
@@ -107,9 +108,13 @@ def _start(run: _Run, parts: Mapping[Path, Splits]) -> SolubilityModel:
 def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> dict[str, Any]:
     recipe, lengths = run.recipe, splits.training.lengths
     ported = getattr(model.encoder, "about", About()).record
-    model = model.replace(limits=Limits(int(lengths.max()), int(lengths.min())))
-    training, validation = (to_examples(split, recipe) for split in (splits.training, splits.validation))
-    tests = {name: to_examples(split, recipe) for name, split in splits.tests.items()}
+    model = model.replace(cleaning=splits.cleaning, limits=Limits.of(int(lengths.max()), int(lengths.min())))
+
+    def tokenize(split: Split) -> Examples:
+        return to_examples(split, splits.cleaning, recipe)
+
+    training, validation = tokenize(splits.training), tokenize(splits.validation)
+    tests = {name: tokenize(split) for name, split in splits.tests.items()}
     state = RunState(folder)
     seen: list[Epoch] = []
 
@@ -259,7 +264,7 @@ def _assess_out_of_fold(run: _Run, folds: Mapping[str, Splits], folders: Mapping
         published = published_sequences(held_out)
         baselines = fit_baselines(published_sequences(splits.training), splits.training.labels.astype(np.int64))
         predicted = {
-            "model": model.predict_tokens(to_examples(held_out, run.recipe).proteins),
+            "model": model.predict_tokens(to_examples(held_out, splits.cleaning, run.recipe).proteins),
             **baselines.predict(published),
         }
         for predictor, probabilities in predicted.items():

@@ -6,11 +6,12 @@ from itertools import accumulate, chain
 import numpy as np
 
 from eqxesm.alphabet import Tokenizer
+from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Split, Splits, cross_validation_folds, prepare_splits
 from eqxesm.data.lazy import LazySequence, select
 from eqxesm.data.protein import Protein
 from eqxesm.data.proteins import ARRAY_RECORD
-from eqxesm.data.sources import Source, open_source
+from eqxesm.data.sources import open_source
 from eqxesm.errors import InputError
 from eqxesm.training.examples import Examples
 from eqxesm.training.recipe import Recipe, file_name
@@ -22,9 +23,9 @@ HELD_OUT = "held-out fold"
 def load_splits(recipe: Recipe) -> Splits:
     """Read what a recipe trains on, stops by and tests on."""
     data = recipe.data
-    tests = {source.title: open_source(source, recipe.root) for source in data.test}
+    tests = dict(zip((source.title for source in data.test), _open_each("test", recipe), strict=True))
     splits = prepare_splits(
-        _open_all(data.training, recipe), _open_all(data.validation, recipe), tests, recipe.model.cleaning, data
+        _open_all("training", recipe), _open_all("validation", recipe), tests, recipe.model.cleaning, data
     )
     _check_tests(splits)
     return splits
@@ -32,7 +33,7 @@ def load_splits(recipe: Recipe) -> Splits:
 
 def load_folds(recipe: Recipe) -> dict[str, Splits]:
     """Read a recipe's training sources as the folds of a cross-validation."""
-    proteins = _open_all(recipe.data.training, recipe)
+    proteins = _open_all("training", recipe)
     folds = cross_validation_folds(proteins, recipe.model.cleaning)
     names = list(folds)
     if len(names) < 3:
@@ -59,9 +60,9 @@ def load_folds(recipe: Recipe) -> dict[str, Splits]:
     return splits
 
 
-def to_examples(split: Split, recipe: Recipe) -> Examples:
+def to_examples(split: Split, cleaning: Cleaning, recipe: Recipe) -> Examples:
     """Tokenize a split; proteins in ArrayRecord files only as they are needed."""
-    cleaning, tokenizer, proteins = recipe.model.cleaning, Tokenizer(), split.proteins
+    tokenizer, proteins = Tokenizer(), split.proteins
     tokens = LazySequence(len(proteins), lambda i: tokenizer.encode(cleaning.clean(proteins[i].sequence).sequence))
     on_disk = any(source.path.endswith(ARRAY_RECORD) for source in recipe.sources)
     return Examples(
@@ -80,9 +81,20 @@ def _check_tests(splits: Splits) -> None:
             raise InputError(f"test set {name!r}: every protein has label {split.labels[0]}. Both classes are needed.")
 
 
-def _open_all(sources: Sequence[Source], recipe: Recipe) -> Sequence[Protein]:
-    """The proteins of several sources, one after the other."""
-    parts = [open_source(source, recipe.root) for source in sources]
+def _open_each(split: str, recipe: Recipe) -> list[Sequence[Protein]]:
+    """The proteins of each source of a split."""
+    opened = []
+    for number, source in enumerate(getattr(recipe.data, split)):
+        try:
+            opened.append(open_source(source, recipe.root))
+        except InputError as error:
+            raise InputError(f"data.{split}.{number}: {error}") from error
+    return opened
+
+
+def _open_all(split: str, recipe: Recipe) -> Sequence[Protein]:
+    """The proteins of a split, one source after the other."""
+    parts = _open_each(split, recipe)
     ends = list(accumulate(map(len, parts)))
 
     def find(index: int) -> Protein:

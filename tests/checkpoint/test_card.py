@@ -1,5 +1,7 @@
 """Cards say what was recorded, and no more."""
 
+import copy
+
 import jax
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from eqxesm import ESMC, ESMCConfig, InputError, OneHot, SolubilityModel
 from eqxesm.checkpoint.card import HERE, HUB_METRICS, render_card
 from eqxesm.checkpoint.card_edits import merge_cards, replace_name
 from eqxesm.checkpoint.folder import read_config
-from eqxesm.checkpoint.record import read_record
+from eqxesm.checkpoint.record import Record, read_record
 from eqxesm.data.proteins import read_proteins
 from eqxesm.evaluation import evaluate
 from eqxesm.model import locate_model
@@ -140,6 +142,35 @@ def test_a_trained_model_has_the_licence_of_its_encoder():
     assert fields["license"] == "mit"
     assert fields["base_model"] == "biohub/ESMC-300M"
     assert fields["base_model_relation"] == "finetune"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"provenance": None}, "features of an encoder built like ESM-C, without its published weights"),
+        ({"provenance": {"source": "eqxesm train, recipe x", "revision": None, "sha256": [], "license": "mit"}},
+         "features of an encoder built like ESM-C, without its published weights"),
+        ({"provenance": {"source": "trained on top of x.pth", "revision": None, "sha256": ["a  x"], "license": "mit"}},
+         "head on features of ESM-C, as"),
+        ({"encoder": {"type": "one_hot"}}, "head on one-hot features, as"),
+    ],
+)  # fmt: skip
+def test_features_are_called_those_of_esmc_where_the_weights_are(changes, words):
+    _, sections, _ = read_default()
+    esmc = {"type": "esmc", "layers": 1, "d_model": 64, "heads": 1, "d_ffn": 64, "lm_head": False}
+    assert words in render_card({**sections, "encoder": esmc, **changes})
+
+
+def test_the_card_says_how_lengths_are_limited():
+    _, sections, record = read_default()
+    limits = {"max_residues": 2046, "min_residues": 5, "trained_residues": 400}
+    card = render_card({**sections, "limits": limits, "cleaning": {**sections["cleaning"], "truncate": 400}}, record)
+    assert "and a protein is cut to its first 400 residues" in card
+    assert "Proteins of more than 2,046 residues are refused; those of more than 400, the longest in training" in card
+    facts = copy.deepcopy(dict(record.facts))
+    facts["evaluation"]["sets"][0]["too_long"] = 7
+    card = render_card(sections, Record(facts, record.pictures))
+    assert card.count("7 more of the set are longer than this model accepts, and are not measured.") == 1
 
 
 def test_the_card_of_an_encoder_tells_its_parity(tmp_path):

@@ -182,6 +182,22 @@ def test_a_comment_notes_what_we_wrote_and_cannot_be_ended_by_it():
     assert front(merged) == {"library_name": "eqxesm", "tags": ["mine"]}
 
 
+def test_a_list_of_licences_is_kept():
+    new = "---\nlicense: mit\n---\n\n" + sections(("a", "A"))
+    merged = merge_cards(new, "---\nlicense:\n- apache-2.0\n- mit\n---\nwords")
+    assert front(merged)["license"] == ["mit", "apache-2.0"]
+    assert merge_cards(new, merged) == merged
+
+
+@pytest.mark.parametrize("note", ['{"tags": [ }', "{}", '{"tags": 3}', '{"tags": {"a": 1}, "license": [[1]]}', "{" * 9])
+def test_a_note_that_was_changed_loses_nothing(note):
+    written = sections(("a", f"<!-- written by eqxesm: {note} -->"))
+    old = f"---\nlicense: mit\ntags:\n- mine\n- [nested, {{a: 1}}]\n---\n\n{written}"
+    merged = merge_cards("---\ntags:\n- ours\n---\n\n" + sections(("a", "A2")), old)
+    assert front(merged)["tags"] == ["ours", "mine", ["nested", {"a": "1"}]]
+    assert body(merged) == sections(("a", "A2")).strip()
+
+
 @pytest.mark.parametrize("card", ["", "words", "---\nlicense: mit\n---\n", NEW, "---\n---\nwords", "---\nwords"])
 def test_a_card_is_split_without_loss(card):
     metadata, rest = split_card(card)

@@ -182,12 +182,16 @@ def test_saving_into_an_empty_folder_and_below_missing_ones(tmp_path):
         assert bits(SolubilityModel.from_pretrained(folder)) == bits(made("small"))
 
 
-@pytest.mark.parametrize("stranger", ["notes.txt", "vocab.json", "weights.safetensors", "sub"])
+@pytest.mark.parametrize(
+    "stranger",
+    ["notes.txt", "vocab.json", "weights.safetensors", "sub", "model-notes.safetensors",
+     "model-00001-of-00002.safetensors", "model-00001-of-00002.safetensors.bak"],
+)  # fmt: skip
 def test_a_folder_with_another_file_is_left_alone(stranger, copy):
     folder = copy("small")
     (folder / stranger).mkdir() if stranger == "sub" else (folder / stranger).write_text("mine")
     before = contents(folder)
-    with pytest.raises(InputError, match=f"holds {stranger}, which is no part of a checkpoint"):
+    with pytest.raises(InputError, match=f"holds {stranger}, which is no part of the checkpoint"):
         made("model").save_pretrained(folder)
     assert contents(folder) == before
     assert os.listdir(folder.parent) == [folder.name]
@@ -212,6 +216,22 @@ def test_files_of_another_library_are_left_alone(files, tmp_path):
     with pytest.raises(InputError, match="no checkpoint of eqxesm"):
         made("small").save_pretrained(folder)
     assert contents(tmp_path) == {f"out/{name}": data for name, data in before.items()}
+
+
+def test_pictures_without_a_record_are_a_persons_own(tmp_path):
+    made("small").save_pretrained(tmp_path / "out")
+    (tmp_path / "out" / METRICS).unlink(missing_ok=True)
+    (tmp_path / "out" / "calibration.png").write_text("mine")
+    with pytest.raises(InputError, match=r"holds calibration\.png, which is no part of the checkpoint"):
+        made("small").save_pretrained(tmp_path / "out")
+
+
+def test_a_folder_that_was_being_replaced_when_the_process_was_killed_is_loaded(tmp_path):
+    made("small").save_pretrained(tmp_path / "out")
+    (tmp_path / ".out.0123abcd").mkdir()
+    (tmp_path / "out").rename(tmp_path / ".out.0123abcd" / "out")
+    assert bits(SolubilityModel.from_pretrained(tmp_path / "out")) == bits(made("small"))
+    assert os.listdir(tmp_path) == ["out"]
 
 
 def fill_disk(*_, **__):
@@ -332,7 +352,7 @@ def test_words_of_a_person_stay_in_the_card(copy):
     made("model").save_pretrained(folder)
     card = (folder / "README.md").read_text()
     assert "Ask us before you use it." in card
-    assert "ESM-C features" in card
+    assert "head on features of ESM-C" in card
     (folder / "README.md").write_text("<!-- eqxesm:use -->\nno end\n")
     before = contents(folder)
     with pytest.raises(InputError, match=r"README\.md: card has lost the mark"):

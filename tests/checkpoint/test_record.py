@@ -27,8 +27,28 @@ from eqxesm.checkpoint.record import (
     read_record,
     with_about,
 )
+from eqxesm.config import parse
 from eqxesm.errors import InputError
 from eqxesm.forms import Limits
+
+
+@pytest.mark.parametrize(
+    ("source", "published"),
+    [
+        ("biohub/ESMC-300M", "biohub/ESMC-300M"),
+        ("weights/esmc.pth", "weights/esmc.pth"),
+        ("/home/me/weights/esmc.pth", "esmc.pth"),
+        ("~/weights", "weights"),
+        ("../me/esmc", "esmc"),
+        (r"C:\Users\me\esmc.pth", "esmc.pth"),
+        ("trained on top of /home/me/esmc", "trained on top of esmc"),
+        ("eqxesm train, recipe x", "eqxesm train, recipe x"),
+    ],
+)
+def test_a_source_names_no_folder_of_this_machine(source, published):
+    assert Provenance(source).source == published
+    assert parse(Provenance, {"source": source}, "config.json").source == published
+
 
 FACTS = {
     "summary": "short",

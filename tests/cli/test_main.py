@@ -1,6 +1,7 @@
 """The `eqxesm` command: help, completion, errors in one line, and what it is as a process."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 from commands import assert_refused, start
 from paths import ROOT
 
-from eqxesm.cli.main import COMMANDS, EXAMPLES, main, make_parser
+from eqxesm import SolubilityModel
+from eqxesm.cli.main import main
+from eqxesm.cli.parser import COMMANDS, EXAMPLES, make_parser
 from eqxesm.errors import InputError
 
 FASTA = ">a one\nMKVLLAAG\n>b\nMKJ\nWW*\n>c,d\nGSHMWWYYFFPPL\n"
@@ -151,8 +154,7 @@ def test_a_missing_extra_is_one_line_with_a_command_that_installs_it(words, pack
     assert result.stdout == "status 2\n"
     package = packages.partition(",")[0].replace("Bio", "biopython")
     assert result.stderr == (
-        f"eqxesm: error: {package} is not installed. Run: pip install 'eqxesm[{extra}]' "
-        f"(in a clone: pip install '.[{extra}]')\n"
+        f'eqxesm: error: {package} is not installed. Run: {sys.executable} -m pip install "eqxesm[{extra}]"\n'
     )
     assert extra in metadata("eqxesm").get_all("Provides-Extra")
 
@@ -188,3 +190,81 @@ def test_a_closed_pipe_is_no_error(folder, tmp_path):
         err = child.stderr.read()
         assert child.wait(120) == 0
     assert err == ""
+
+
+# Streams
+
+
+def in_shell(line: str, folder, **environment: str) -> tuple[int, str, str]:
+    """Run a line of bash in which `eqxesm` is the command."""
+    script = f'eqxesm() {{ "{sys.executable}" -m eqxesm "$@"; }}; {line}'
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("eqxesm predict p.fasta > /dev/full", "the output cannot be written (No space left on device)"),
+        ("eqxesm predict p.fasta >&-", "standard output is closed. Name a file with --out."),
+        ("eqxesm info >&-", "the output cannot be written (not writable)"),
+        ("eqxesm predict - <&-", "standard input: no proteins found"),
+        ("JAX_PLATFORMS=tpu eqxesm predict p.fasta", "JAX finds no device (JAX_PLATFORMS: tpu)."),
+        ("touch r.csv; chmod 444 r.csv; mkfifo f.csv; eqxesm predict p.fasta -o f.csv", "is a named pipe"),
+        ("eqxesm predict p.fasta -o /dev/null/out.csv", "cannot be read (Not a directory)"),
+    ],
+)
+def test_streams_that_cannot_be_used_are_one_line(line, part, tmp_path):
+    (tmp_path / "p.fasta").write_text(FASTA)
+    assert_refused(in_shell(line, tmp_path), part)
+
+
+def test_a_closed_standard_error_takes_nothing_from_the_output(tmp_path):
+    (tmp_path / "p.fasta").write_text(FASTA)
+    status, out, _ = in_shell("eqxesm predict p.fasta -o out.csv 2>&-; eqxesm predict p.fasta 2>&-", tmp_path)
+    assert status == 0
+    assert len(out.splitlines()) == 4
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 4
+
+
+def test_any_id_is_written_to_any_terminal(tmp_path):
+    (tmp_path / "p.fasta").write_text(">Schlüssel\nMKV\n>red\x1b[31m\x07\u202eid\nMKL\n")
+    status, out, _ = in_shell("eqxesm predict p.fasta", tmp_path, PYTHONIOENCODING="ascii")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["id", r"Schl\xfcssel", r"red\ufffd[31m\ufffd\ufffdid"]
+    assert "\x1b" not in in_shell("eqxesm predict p.fasta --strict", tmp_path)[1]
+
+
+def test_control_characters_of_a_model_do_not_reach_the_terminal(tmp_path):
+    SolubilityModel.from_pretrained("default").save_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["provenance"]["source"] = "lab\x1b]0;title\x07\x1b[2J\ngone"
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    status, out, err = in_shell("eqxesm info model", tmp_path)
+    assert status == 0
+    assert "lab\ufffd]0;title\ufffd\ufffd[2J gone" in " ".join(out.split())
+    assert not set("\x1b\x07") & set(out + err)
+
+
+INTERRUPTED = """
+import signal, sys
+from eqxesm.cli.main import start
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv.pop(1)))
+start()
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.1, 0.4, 0.9, 1.5])
+def test_an_interrupt_at_any_moment_is_one_line(seconds, tmp_path):
+    (tmp_path / "p.fasta").write_text("".join(f">p{i}\n{'MKVLAG' * (i % 400 + 1)}\n" for i in range(8000)))
+    command = [sys.executable, "-c", INTERRUPTED, seconds, "predict", "p.fasta", "-o", "out.csv"]
+    with start(command, cwd=tmp_path) as child:
+        out, err = child.communicate(timeout=120)
+    assert (child.returncode, out, err) == (130, "", "eqxesm: interrupted, nothing was written\n")
+    assert os.listdir(tmp_path) == ["p.fasta"]

@@ -110,7 +110,9 @@ def test_every_input_gives_the_same_table(run, write):
         assert status == 0
         assert out == plain
     assert run("predict", "p.csv")[1] == plain
-    _, numbered, _ = run("predict", write("r.csv", table.replace("id,", "name,")))
+    assert run("predict", write("s.csv", table.replace("id,", "name,")))[1] == plain
+    _, numbered, err = run("predict", write("r.csv", table.replace("id,", "lab,")))
+    assert "rows are numbered. Name one with --id-column." in err
     assert [line.split()[0] for line in numbered.splitlines()] == ["id", "1", "2", "3"]
 
 
@@ -122,7 +124,6 @@ BAD_FILES = {
     "binary": (b"\x89PNG\r\n\x1a\n\0\0", "not text"),
     "latin-1": (b">\xe9\nMKV\n", "line 1: not text"),
     "half a gzip": (gzip.compress(FASTA.encode())[:-9], "gzip data are corrupt"),
-    "no id": (b">\nMKV\n", "header without an id"),
     "digits": (b">a\nMK1V\n", "record 1 (a): position 3: digit '1'"),
     "gaps": (b">a\nMK-V\n", "record 1 (a): position 3: gap '-'"),
     "empty sequence": (b">a\n", "record 1 (a): empty sequence"),
@@ -153,12 +154,12 @@ def test_refuses_files_that_do_not_exist(name, part, run, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words", "part"),
     [
-        ("id,seq\na,MKV\n", [], "no column 'sequence'"),
+        ("id,aa\na,MKV\n", [], "no column 'sequence'"),
         ("id,sequence\na,MKV\n", ["--id-column", "name"], "no column 'name'"),
-        ("id,sequence\na,MKV,3\n", [], "line 2: 3 fields"),
+        ("id,sequence\na,MKV,3\n", [], "line 2 has 3 fields, the header 2"),
         ('id,sequence\na,"MKV\n', [], "malformed"),
         ("id,sequence\n", [], "no proteins found"),
-        ("id,sequence\n,MKV\n", ["--id-column", "id"], "column 'id' is empty"),
+        ("id,sequence\n,MKV\n", ["--strict"], "no id, so the row's number is used"),
     ],
 )
 def test_refuses_bad_tables(content, words, part, run, write):

@@ -5,6 +5,7 @@ It runs against whichever torch original the environment has.
 
 import dataclasses
 import json
+import sys
 
 import equinox as eqx
 import jax
@@ -36,7 +37,7 @@ except InputError:
 @pytest.fixture
 def short_panel(monkeypatch, tiny_preset):  # noqa: ARG001
     """A tiny 300M, and the panel without its longest protein."""
-    monkeypatch.setattr(parity, "make_cases", lambda: make_cases()[:4])
+    monkeypatch.setattr("conversion.check.make_cases", lambda: make_cases()[:4])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def no_padding_mask(monkeypatch):
     def unmasked(encoder, case):
         return ladder.run_ours(encoder, dataclasses.replace(case, sequence_id=np.zeros_like(case.sequence_id)))
 
-    monkeypatch.setattr(parity, "run_ours", unmasked)
+    monkeypatch.setattr("conversion.check.run_ours", unmasked)
 
 
 def no_residue_scale(monkeypatch):
@@ -138,14 +139,14 @@ def swapped_gate_and_up(monkeypatch):
         ffn = encoder.blocks.ffn
         return eqx.tree_at(lambda e: (e.blocks.ffn.gate, e.blocks.ffn.up), encoder, (ffn.up, ffn.gate)), shared
 
-    monkeypatch.setattr(parity, "share_weights", swapped)
+    monkeypatch.setattr("conversion.check.share_weights", swapped)
 
 
 def not_a_number(monkeypatch):
     def broken(encoder, case):
         return {name: rung * np.float32(np.nan) for name, rung in ladder.run_ours(encoder, case).items()}
 
-    monkeypatch.setattr(parity, "run_ours", broken)
+    monkeypatch.setattr("conversion.check.run_ours", broken)
 
 
 @pytest.mark.usefixtures("short_panel")
@@ -163,7 +164,7 @@ def test_a_wrong_port_fails(check, monkeypatch, mistake):
 def test_weights_may_come_from_a_file(check, reference_file):
     done = check("--source", reference_file)
     assert done.status == 0, done.out
-    assert f"weights: {reference_file}\n" in done.out
+    assert f"weights: {reference_file.name}\n" in done.out
 
 
 @pytest.mark.usefixtures("short_panel")
@@ -171,7 +172,16 @@ def test_weights_in_another_layout_are_converted_and_the_report_says_so(check, s
     file = write_state(states["fused"], tmp_path / "x.safetensors")
     done = check("--source", file)
     assert done.status == 0, done.out
-    assert f"weights: {file} (converted from fused to {ORIGINAL.layout} by the port's own table" in done.out
+    assert f"weights: {file.name} (converted from fused to {ORIGINAL.layout} by the port's own table" in done.out
+
+
+def test_refuses_to_run_without_torch(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in ("conversion.check", "conversion.report"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert f'torch is not installed. Run: {sys.executable} -m pip install "eqxesm[convert]"' in refused(
+        "--random-weights"
+    )
 
 
 def test_refuses_a_gpu_that_is_not_there(refused):

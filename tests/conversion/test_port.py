@@ -1,8 +1,10 @@
 """The port: every layout gives the same encoder, and nothing is written of what is refused."""
 
+import os
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -106,7 +108,7 @@ def test_provenance_holds_the_hash_of_the_file(split_file, tmp_path):
     printed = subprocess.run(["sha256sum", split_file.name], cwd=tmp_path, capture_output=True, text=True)
     provenance = port_file(split_file, tmp_path / "ours").about.provenance
     assert provenance.sha256 == (printed.stdout.strip(),)
-    assert (provenance.source, provenance.revision, provenance.license) == (str(split_file), None, None)
+    assert (provenance.source, provenance.revision, provenance.license) == (split_file.name, None, None)
 
 
 @pytest.mark.usefixtures("tiny_preset")
@@ -119,6 +121,15 @@ def test_the_command_reports_what_it_read_and_wrote(states, command, tmp_path):
     stored = load_file(tmp_path / "ours" / "model.safetensors")
     assert len(stored) == 21
     assert f"{sum(array.size for array in stored.values()):,} parameters" in done.out
+
+
+def test_says_that_a_folder_hides_a_repository(states, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "biohub" / "ESMC-300M").mkdir(parents=True)
+    write_state(states["split"], tmp_path / "biohub" / "ESMC-300M" / "model.safetensors")
+    assert main([SIZE, "--source", "biohub/ESMC-300M", "--out", "ours"]) == 2  # a small encoder, not a 300M
+    said = "conversion.port: biohub/ESMC-300M: what is here under this name is used, not the Hub repository\n"
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_safetensors_are_ported_without_torch(split_file, tmp_path):
@@ -196,10 +207,36 @@ def test_refuses_pth_that_hold_anything_but_weights(refused, tmp_path, kind):
     assert "executed" not in error
 
 
+def test_refuses_a_pth_that_would_take_much_memory(states, refused, tmp_path):
+    plain = write_pth(states["split"], tmp_path / "plain.pth")
+    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        for record in archive.infolist():
+            packed.writestr(record.filename, archive.read(record))
+    assert "is compressed, which torch.save does not do. Not read." in refused("--source", tmp_path / "x.pth")
+    with zipfile.ZipFile(tmp_path / "y.pth", "w") as packed:
+        packed.writestr("x/data.pkl", bytes(2**21))
+    assert "x/data.pkl has 2,097,152 bytes, over 1,048,576. Not read." in refused("--source", tmp_path / "y.pth")
+    name = "esmc.norm.weight"
+    huge = torch.zeros(1).expand(10**6, 10**6)
+    assert f"{name} is torch.float32" in refused(
+        "--source", write_pth(states["split"], tmp_path / "z.pth", **{name: huge})
+    )
+
+
+def test_refuses_a_pipe_in_the_place_of_weights(refused, tmp_path):
+    for name in ("x.pth", "model.safetensors"):
+        (tmp_path / name).mkdir()
+        os.mkfifo(tmp_path / name / name)
+        assert "is a named pipe. Name a file." in refused("--source", tmp_path / name)
+        assert "is a named pipe. Name a file." in refused("--source", tmp_path / name / name)
+
+
 def test_refuses_pth_without_torch(refused, tmp_path, monkeypatch):
     (tmp_path / "x.pth").touch()
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "torch is not installed. Run: pip install 'eqxesm[convert]'" in refused("--source", tmp_path / "x.pth")
+    assert f'torch is not installed. Run: {sys.executable} -m pip install "eqxesm[convert]"' in refused(
+        "--source", tmp_path / "x.pth"
+    )
 
 
 def test_refuses_sparse_tensors_in_a_pth(states, refused, tmp_path):

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("tiny_preset")
 )
 def test_a_port_is_published_with_its_parity(options, dtype, cases, hub, command, split_file, tmp_path, monkeypatch):
     """The fifth case, of 2,048 residues, takes most of the time."""
-    monkeypatch.setattr("conversion.parity.make_cases", lambda: make_cases()[:cases])
+    monkeypatch.setattr("conversion.check.make_cases", lambda: make_cases()[:cases])
     arguments = (SIZE, "--source", split_file, "--out", tmp_path / "ours", "--push", "me/tiny", *options)
     done = command(main, *arguments)
     assert done.status == 0, done.err
@@ -49,11 +49,11 @@ def test_a_port_is_published_with_its_parity(options, dtype, cases, hub, command
 
 
 def test_refuses_to_publish_with_parity_but_without_torch(hub, command, split_file, tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "conversion.parity", raising=False)
+    monkeypatch.delitem(sys.modules, "conversion.check", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     done = command(main, SIZE, "--source", split_file, "--out", tmp_path / "ours", "--push", "me/tiny")
     assert done.status == 2
-    assert "torch is not installed. Run: pip install 'eqxesm[convert]'" in done.err
+    assert f'torch is not installed. Run: {sys.executable} -m pip install "eqxesm[convert]"' in done.err
     assert "Or publish with --no-parity." in done.err
     assert hub.repositories == {}
 
@@ -78,7 +78,7 @@ def test_refuses_to_publish_other_weights(split_file, tmp_path):
 
 
 def test_refuses_to_publish_what_is_out_of_tolerance(hub, command, split_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("conversion.parity.make_cases", lambda: make_cases()[:1])
+    monkeypatch.setattr("conversion.check.make_cases", lambda: make_cases()[:1])
     monkeypatch.setitem(TOLERANCES, "float32", 1e-12)
     done = command(main, SIZE, "--source", split_file, "--out", tmp_path / "ours", "--push", "me/tiny")
     assert done.status == 2

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqxesm.alphabet import RESIDUES
-from eqxesm.data.cleaning import MIN_NUCLEOTIDES, Cleaned, Cleaning
+from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.data.tags import MAX_DISTANCE, MIN_RESIDUES, has_c_tag, has_n_tag
 from eqxesm.errors import InputError
 
@@ -23,7 +23,7 @@ TAGS = Cleaning(strip_tags=True)
         ("MKV*", "MKV", ("trailing * removed",)),
         ("MKV ** \n", "MKV", ("trailing * removed",)),
         ("MJKV", "MXKV", ("1 unknown letter (J) replaced by X",)),
-        ("jJA", "XXA", ("2 unknown letters (J) replaced by X",)),
+        ("jJAK", "XXAK", ("50% of the residues are unknown (X)", "2 unknown letters (J) replaced by X")),
         (RESIDUES, RESIDUES, ()),
     ],
 )
@@ -212,13 +212,32 @@ def test_no_tag_is_left_in_the_pool(shared):
     assert starts.count("M") > 0.8 * len(starts)
 
 
-@pytest.mark.parametrize("sequence", ["ACGT" * 8, "acgu" * 10, "ATGNNNCCC" * 5])
-def test_refuses_nucleic_acids(sequence):
-    with pytest.raises(InputError, match=r"looks like DNA or RNA: .*Translate it\."):
-        Cleaning().clean(sequence)
+@pytest.mark.parametrize(
+    ("sequence", "note"),
+    [
+        ("ACGT" * 3, "reads as DNA: translate it, unless it is a protein"),
+        ("acgu" * 10, "reads as RNA: translate it, unless it is a protein"),
+        ("ATGNNNCCC" * 5, "reads as DNA: translate it, unless it is a protein"),
+        ("ACGT" * 8 + "R", "reads as DNA: translate it, unless it is a protein"),
+        ("X" * 30, "100% of the residues are unknown (X)"),
+        ("MKV" + "X" * 9, "75% of the residues are unknown (X)"),
+        ("A" * 60, "low complexity: 100% of the residues are A"),
+        ("MKVLAWER" + "Q" * 12, "low complexity: 60% of the residues are Q"),
+        ("GAS" * 10, "low complexity: 33% of the residues are G"),
+    ],
+)
+def test_what_is_hardly_a_protein_is_noted(sequence, note):
+    assert Cleaning().clean(sequence) == Cleaned(sequence.upper(), (note,))
 
 
-def test_short_or_mixed_sequences_are_proteins():
-    assert len("ACGT" * 7) < MIN_NUCLEOTIDES <= len("ACGT" * 8)
-    for sequence in ("ACGT" * 7, "ACGT" * 8 + "K", "A" * 60, "GA" * 40, "ACGN" * 20):
-        assert Cleaning().clean(sequence).sequence == sequence
+@pytest.mark.parametrize("sequence", ["ACGT" * 2 + "ACG", "ACGT" * 4 + "KV", "MKVXX", "GAGAS", PROTEIN])
+def test_a_protein_is_not_noted(sequence):
+    assert Cleaning().clean(sequence) == Cleaned(sequence, ())
+
+
+def test_a_truncated_protein_is_noted_and_cut_after_its_tag():
+    cleaning = Cleaning(strip_tags=True, strip_initial_met=True, truncate=10)
+    cut = cleaning.clean("MHHHHHHENLYFQG" + PROTEIN)
+    assert cut.sequence == PROTEIN[1:11]
+    assert cut.notes[1:] == ("cut to its first 10 residues, as in training",)
+    assert cleaning.clean("M" + PROTEIN[:10]) == Cleaned(PROTEIN[:10], ())

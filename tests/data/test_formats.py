@@ -5,6 +5,7 @@ import io
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from eqxesm.data.proteins import read_proteins
 from eqxesm.errors import InputError
 
 FASTA = ">a first protein\nMKV\nLLA\n\n>b\n>c|x y\nmk*-\tJ \n"
+NO_SEQUENCE = "no sequence: the cell holds nothing"
 PROTEINS = [Protein("a", "MKVLLA"), Protein("b", ""), Protein("c|x", "mk*-J")]
 
 
@@ -97,11 +99,7 @@ def test_same_records_as_biopython(write):
 def test_any_fasta_is_read_as_biopython_reads_it(text):
     expected = [(title.split(), "".join(sequence.split())) for title, sequence in SimpleFastaParser(io.StringIO(text))]
     records = read_fasta("p", iter(text.splitlines(keepends=True)))
-    if all(words for words, _ in expected):
-        assert [(words, sequence) for _, words, sequence in records] == expected
-    else:
-        with pytest.raises(InputError, match="header without an id"):
-            list(records)
+    assert [(words, sequence) for _, words, sequence in records] == expected
 
 
 def test_repeated_ids_are_kept(write):
@@ -112,23 +110,88 @@ def test_repeated_ids_are_kept(write):
 def test_tables(write, ending):
     text = CSV.replace(",", "\t") if ending == "tsv" else CSV
     path = write(f"p.{ending}", text)
-    assert list(read_proteins(path)) == [Protein("1", "MKV"), Protein("2", ""), Protein("3", " mk ")]
-    assert list(read_proteins(path, Columns(id="name"), labelled=True)) == [
-        Protein("a", "MKV", 1),
-        Protein("b", "", 0),
-        Protein("c", " mk ", None),
-    ]
+    expected = [Protein("a", "MKV", 1), Protein("b", "", 0, remark=NO_SEQUENCE), Protein("c", " mk ", None)]
+    assert list(read_proteins(path, Columns(id="name"), labelled=True)) == expected
+    assert list(read_proteins(path)) == [replace(protein, label=None) for protein in expected]
 
 
 def test_quotes_and_line_ends_inside_a_field(write):
     path = write("p.csv", 'seq, soluble ,note\n"MKV",1,"a, ""b""\nc"\nML,0,\n')
-    proteins = list(read_proteins(path, Columns(sequence="seq", label="soluble"), labelled=True))
+    proteins = list(read_proteins(path, Columns(label="soluble"), labelled=True))
     assert proteins == [Protein("1", "MKV", 1), Protein("2", "ML", 0)]
 
 
-def test_the_first_of_two_columns_of_one_name_counts(write):
-    path = write("p.csv", "sequence,label,sequence,label\nMKV,1,ML,0\n")
+def test_refuses_two_columns_of_one_name_where_one_is_read(write):
+    path = write("p.csv", "sequence,label,note,note\nMKV,1,a,b\n")
     assert list(read_proteins(path, labelled=True)) == [Protein("1", "MKV", 1)]
+    path = write("p.csv", "sequence,label,sequence,label\nMKV,1,ML,0\n")
+    assert refusal(path) == f"{path}: 2 columns have the same name, 'sequence'. Rename all but one."
+
+
+RECORDS = [Protein("a", "MKV"), Protein("b", "ML")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_the_delimiter_is_found_whatever_the_ending_says(write, delimiter, ending):
+    text = "id,sequence,yield\na,MKV,x\nb,ML,y\n".replace(",", delimiter)
+    assert list(read_proteins(write(f"p.{ending}", text))) == RECORDS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# exported today, by hand\n\n,,\nid,sequence,note\na,MKV,\n,,\n# seen twice\nb,ML,x\n , ,\n,,\n\n",
+        "#id,sequence,note\na,MKV,\nb,ML,#1\n",
+        "ID,Sequence,Note\na,MKV,\nb,ML,\n",
+        "Protein ID,aa-seq\na,MKV\nb,ML\n",
+        "Entry,Length,Sequence\na,3,MKV\nb,2,ML\n",
+        "sequence,name,Accession\nMKV,a,P1\nML,b,P2\n",
+    ],
+)
+def test_comments_blank_rows_and_usual_names_of_columns(write, text):
+    assert list(read_proteins(write("p.csv", text))) == RECORDS
+
+
+def test_a_column_that_was_named_is_the_one_that_is_read(write, caplog):
+    path = write("p.csv", "id,name,sequence,Seq 2\na,c,MKV,AA\n")
+    with caplog.at_level("INFO"):
+        assert list(read_proteins(path, Columns("Seq 2", id="name"))) == [Protein("c", "AA")]
+        assert list(read_proteins(path, Columns("seq_2"))) == [Protein("a", "AA")]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: the sequence is read from column 'Seq 2' (--sequence-column names another)"
+    ]
+    assert "no column 'other'. Its columns: 'id', 'name', 'sequence', 'Seq 2'" in refusal(path, Columns("other"))
+    assert "(--id-column, in a recipe id_column)" in refusal(path, Columns(id="other"))
+
+
+def test_rows_that_are_numbered_are_said(write, caplog):
+    assert [protein.id for protein in read_proteins(write("p.csv", "sequence,lab\nMKV,x\n"))] == ["1"]
+    assert "no column of ids, so rows are numbered. Name one with --id-column." in caplog.text
+    caplog.clear()
+    list(read_proteins(write("q.csv", "sequence\nMKV\n")))
+    assert not caplog.text
+
+
+MISSING = ["NA", "nan", "NaN", "None", "null", "-", "#N/A", "n/a", "<NA>", '""""""', " ", "''", "."]
+
+
+@pytest.mark.parametrize("word", MISSING)
+def test_a_word_for_a_missing_sequence_is_no_protein_in_a_table(write, word):
+    first, second = read_proteins(write("p.csv", f"id,sequence\na,{word}\nb,ML\n"))
+    assert (first.id, first.sequence, second) == ("a", "", Protein("b", "ML"))
+    assert first.remark.startswith("no sequence: the cell holds ")
+
+
+@pytest.mark.parametrize("word", ["NA", "NAN", "NIL"])
+def test_a_record_of_fasta_that_is_spelt_like_one_is_a_protein(write, word):
+    assert list(read_proteins(write("p.fasta", f">a\n{word}\n"))) == [Protein("a", word)]
+
+
+@pytest.mark.parametrize("word", MISSING)
+def test_a_word_for_a_missing_label_is_none(write, word):
+    path = write("p.csv", f"sequence,label\nMKV,1\nML,{word}\nMA,0\n")
+    assert [protein.label for protein in read_proteins(path, labelled=True)] == [1, None, 0]
 
 
 def test_a_sequence_longer_than_the_limit_of_csv(write):
@@ -146,16 +209,19 @@ def test_a_sequence_longer_than_the_limit_of_csv(write):
         ("p.fasta", "\n\nMKV\n", r"line 3: not FASTA: .*'>'"),
         ("p.fasta", "id,sequence\na,MKV\n", r"line 1: not FASTA: .*ends in \.csv or \.tsv"),
         ("p.txt", "id\tsequence\na\tMKV\n", r"line 1: not FASTA: .*ends in \.csv or \.tsv"),
-        ("p.fasta", "\n>a\nMKV\n> \nMKV\n", "line 4: header without an id"),
-        ("p.fasta", ">\nMKV\n", "line 1: header without an id"),
         ("p.fasta", b">a\nMKV\n>b\xff\nM\n", "line 3: not text"),
         ("p.fasta", b"\xef\xbb\xbf>a\nM\n>\xc3\xa9\n\xff", "line 4: not text"),
         ("p.fasta", b">a\r\nMKV\r\n>b\0\r\nM\n", "line 3: not text"),
-        ("p.csv", ">a\nM\n".encode("utf-16"), "line 1: not text"),
-        ("p.csv", "name,seq\na,MKV\n", "no column 'sequence'.* columns: 'name', 'seq'$"),
-        ("p.csv", "M" * 5000 + "\n", "no column 'sequence'.*'M{30}'$"),
-        ("p.csv", "sequence,b\nMKV,1\nMKV\n", "line 3: 1 field, but the header has 2"),
-        ("p.csv", "sequence,b\nMKV,1,2\n", "line 2: 3 fields, but the header has 2"),
+        ("p.csv", ">a\nM\n".encode("utf-16"), r"is UTF-16 text\. Save it as UTF-8\.$"),
+        ("p.fasta", b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", r"is an Excel workbook\. Save it as CSV\.$"),
+        ("p.fasta", b"PK\x03\x04 a.fasta", r"is a zip archive\. Unpack it\.$"),
+        ("p.csv", gzip.compress(b"PK\x03\x04 a.csv", mtime=0), "is a zip archive"),
+        ("p.tsv", b"\xd0\xcf\x11\xe0 more", r"is an Excel workbook\. Save it as CSV\.$"),
+        ("p.csv", b"PAR1 more", r"is Parquet\. Give its name the ending \.parquet\.$"),
+        ("p.fasta", b"%PDF-1.7", "is a PDF"),
+        ("p.fasta", b"BZh91AY", "is compressed with bzip2"),
+        ("p.csv", "name,aa\na,MKV\n", r"no column 'sequence'.* columns: 'name', 'aa'\. .*--sequence-column"),
+        ("p.csv", "M" * 5000 + "\n", r"no column 'sequence'.*'M{30}'\."),
         ("p.csv", 'sequence,b\n"MKV,1\n', r"line \d: malformed \(unexpected end of data\)"),
         ("p.csv", 'sequence,b\n"MKV"x,1\n', "line 2: malformed"),
     ],
@@ -181,7 +247,11 @@ def test_refuses_files_that_do_not_exist(tmp_path, name):
 def test_refuses_what_cannot_be_opened(tmp_path, write, monkeypatch):
     assert "is a folder. Name a file in it." in refusal(tmp_path)
     (tmp_path / "d.parquet").mkdir()
-    assert "is a directory" in refusal(tmp_path / "d.parquet")
+    assert "is a folder. Name a file in it." in refusal(tmp_path / "d.parquet")
+    os.mkfifo(tmp_path / "fifo.csv")
+    assert refusal(tmp_path / "fifo.csv") == f"{tmp_path / 'fifo.csv'}: is a named pipe. Name a file."
+    assert "is a device or a socket" in refusal(Path("/dev/zero"))
+    assert "has a NUL character in its name" in refusal(Path("a\0b"))
     path = write("p.fasta", "")
     assert "p.fasta/x: cannot be read (Not a directory)" in refusal(path / "x")
 
@@ -211,10 +281,10 @@ def test_standard_input_is_named(monkeypatch):
     ids=["fasta", "csv"],
 )
 def test_the_first_protein_comes_before_the_rest_is_written(tmp_path, name, start, rest):
-    """A named pipe stands for the file: reading on would wait for what is not written yet."""
+    """A pipe stands for the file, as in a shell's <(command): reading on would wait for what is not written."""
     path = tmp_path / name
-    os.mkfifo(path)
-    writer = os.open(path, os.O_RDWR)
+    reader, writer = os.pipe()
+    path.symlink_to(f"/dev/fd/{reader}")
     proteins = read_proteins(path)
     with ThreadPoolExecutor(1) as pool:
         try:
@@ -223,16 +293,14 @@ def test_the_first_protein_comes_before_the_rest_is_written(tmp_path, name, star
             os.write(writer, rest.encode())
         finally:
             os.close(writer)
-    assert [first, *proteins] == [Protein("a", "MKV"), Protein("b", "ML")]
+    assert [first, *proteins] == RECORDS
+    os.close(reader)
 
 
 @pytest.mark.parametrize(
     ("name", "start", "row", "bad", "said"),
     [
-        ("p.fasta", "", ">p{}\nMKV\n", ">\nM\n", "line 2001: header without an id"),
         ("p.fasta", "", ">p{}\nMKV\n", ">x\n\xff\n", "line 2002: not text"),
-        ("p.csv", "id,sequence\n", "p{},MKV\n", "x\n", "line 1002: 1 field, but the header has 2"),
-        ("p.csv", "id,sequence\n", "p{},MKV\n", " ,M\n", "line 1002: column 'id' is empty"),
         ("p.tsv", "id\tsequence\n", "p{}\tMKV\n", 'x\t"M', "line 1002: malformed"),
     ],
 )
@@ -246,6 +314,24 @@ def test_a_bad_last_line_fails_only_when_it_is_reached(write, name, start, row, 
     # The last protein of FASTA is complete only when the next header is read.
     assert [protein.id for protein in read] == [f"p{i}" for i in range(len(read))]
     assert len(read) >= 999
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "protein"),
+    [
+        ("p.fasta", ">a\nMKV\n> \nMA\n>b\nML\n", Protein("record_2", "MA", remark="header without an id")),
+        ("p.csv", "id,sequence\na,MKV\n ,MA\nb,ML\n", Protein("2", "MA", remark="no id, so the row's number is used")),
+        ("p.csv", "id,sequence\na,MKV\nMA\nb,ML\n", Protein("2", "", remark="line 3 has 1 field, the header 2")),
+        ("p.csv", "id,sequence\na,MKV\nx,MA,1\nb,ML\n", Protein("2", "", remark="line 3 has 3 fields, the header 2")),
+        ("p.csv", "id,sequence\na,MKV\nx,\nb,ML\n", Protein("x", "", remark=NO_SEQUENCE)),
+    ],
+)
+def test_a_bad_record_is_remarked_and_harms_no_other(write, name, text, protein):
+    assert list(read_proteins(write(name, text))) == [RECORDS[0], protein, RECORDS[1]]
+
+
+def test_comments_of_fasta_are_passed_over(write):
+    assert list(read_proteins(write("p.fasta", "; made by hand\n>a\nMK\n# more\nV\n;\n>b\nML\n"))) == RECORDS
 
 
 def test_a_damaged_end_of_parquet_fails_only_when_it_is_reached(tmp_path):
@@ -274,12 +360,9 @@ def write_parquet(path: Path, **columns: list) -> Path:
 
 def test_parquet_with_labels(tmp_path):
     path = write_parquet(tmp_path / "p.parquet", id=["a", "b", "c"], sequence=["MKV", "", " mk "], label=[1, 0, None])
-    assert list(read_proteins(path)) == [Protein("a", "MKV"), Protein("b", ""), Protein("c", " mk ")]
-    assert list(read_proteins(path, labelled=True)) == [
-        Protein("a", "MKV", 1),
-        Protein("b", "", 0),
-        Protein("c", " mk ", None),
-    ]
+    expected = [Protein("a", "MKV", 1), Protein("b", "", 0, remark=NO_SEQUENCE), Protein("c", " mk ", None)]
+    assert list(read_proteins(path, labelled=True)) == expected
+    assert list(read_proteins(path)) == [replace(protein, label=None) for protein in expected]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +375,7 @@ def test_labels_of_any_type_of_column(tmp_path, labels):
     assert [protein.label for protein in read_proteins(path, labelled=True)] == [1, 0, None]
 
 
-@pytest.mark.parametrize(("label", "said"), [("yes", "'yes'"), (2, "'2'"), (0.5, "'0.5'"), (float("inf"), "'inf'")])
+@pytest.mark.parametrize(("label", "said"), [("ja", "'ja'"), (2, "'2'"), (0.5, "'0.5'"), (float("inf"), "'inf'")])
 def test_refuses_other_labels_of_parquet(tmp_path, label, said):
     path = write_parquet(tmp_path / "p.parquet", sequence=["MKV"], label=[label])
     assert f"p.parquet, row 1 (1): label is {said}" in refusal(path, labelled=True)
@@ -311,29 +394,25 @@ def test_named_columns_of_parquet_and_missing_values(tmp_path):
     columns = Columns("seq", "soluble", "no", license="terms", fold="cv")
     proteins = [
         Protein("7", "MKV", 1, license="MIT", fold="0"),
-        Protein("8", "", 0),
+        Protein("8", "", 0, remark=NO_SEQUENCE),
         Protein("9", "ML", 1, license="MIT", fold="2"),
     ]
     assert list(read_proteins(path, columns, labelled=True)) == proteins
     assert list(read_proteins(path, columns, labelled=True, where=[("terms", "MIT")])) == proteins[::2]
-    assert [protein.id for protein in read_proteins(path, Columns("seq"), number_prefix="set:")] == [
-        "set:1",
-        "set:2",
-        "set:3",
-    ]
+    assert [protein.id for protein in read_proteins(path, number_prefix="set:")] == ["set:1", "set:2", "set:3"]
 
 
 def test_refuses_missing_columns_of_parquet(tmp_path):
     path = write_parquet(tmp_path / "p.parquet", name=["a"], sequence=["MKV"])
-    assert refusal(path, labelled=True) == f"{path}: no column 'label'. Its columns: 'name', 'sequence'"
-    assert "no column 'seq'" in refusal(path, Columns("seq"))
+    assert f"{path}: no column 'label'. Its columns: 'name', 'sequence'." in refusal(path, labelled=True)
+    assert "no column 'aa'" in refusal(path, Columns("aa"))
     assert "no column 'cv'" in refusal(path, Columns(fold="cv"))
     assert "no column 'terms'" in refusal(path, where=[("terms", "MIT")])
 
 
-def test_refuses_a_missing_id_of_parquet(tmp_path):
+def test_a_missing_id_of_parquet_is_remarked(tmp_path):
     path = write_parquet(tmp_path / "p.parquet", id=["a", None], sequence=["MKV", "ML"])
-    assert f"{path}, row 2: column 'id' is empty" in refusal(path)
+    assert [(protein.id, bool(protein.remark)) for protein in read_proteins(path)] == [("a", False), ("2", True)]
 
 
 def test_refuses_parquet_without_proteins(tmp_path):

@@ -66,7 +66,8 @@ def test_every_field_is_text(tmp_path, cache, capfd):
     assert rows == [(f"{path}, row {number}", row) for number, row in enumerate(by_csv(path), 1)]
     proteins = read_folder(tmp_path, Columns("sequences", "labels", "n", fold="x"))
     assert [(p.id, p.sequence, "" if p.label is None else str(p.label)) for p in proteins] == [
-        (row["n"], row["sequences"], row["labels"]) for row in by_csv(path)
+        (row["n"], "" if row["sequences"] in ("NA", "NAN", "nan", "null") else row["sequences"], row["labels"])
+        for row in by_csv(path)
     ]
     assert [protein.fold for protein in proteins] == [None, None, 'a, "b"', "c", "d", None, None, None]
     numbered = read_folder(tmp_path, Columns("sequences", "labels"))
@@ -78,9 +79,9 @@ def test_every_field_is_text(tmp_path, cache, capfd):
 
 
 def test_a_column_of_nothing_but_words_for_numbers_is_text(tmp_path):
-    (tmp_path / "a.csv").write_text("sequences,labels\nINF,1\nNAN,0\nINF,1\n")
+    (tmp_path / "a.csv").write_text("sequences,labels\nINF,1\nMI,0\nINF,1\n")
     proteins = open_source(Source(str(tmp_path), file="a.csv", **COLUMNS), Path())
-    assert [protein.sequence for protein in proteins] == ["INF", "NAN", "INF"]
+    assert [protein.sequence for protein in proteins] == ["INF", "MI", "INF"]
 
 
 def test_a_file_that_changed_is_read_again(tmp_path):
@@ -105,7 +106,7 @@ def test_rows_of_a_folder_are_chosen(tmp_path):
         (b"sequences,labels\n", ": not readable as CSV"),
         (b"sequences,labels\nM\xff,1\n", ": not readable as CSV .*utf-8"),
         (b'sequences,labels\n"M,1\n', ": not readable as CSV"),
-        (b"sequences,labels\nM,1\nM,yes\n", r", row 2 \(a:2\): label is 'yes', expected 0 or 1"),
+        (b"sequences,labels\nM,1\nM,yes\n", r", row 2 \(a:2\): label is 'yes', but earlier ones are 1 and 0"),
     ],
 )
 def test_refuses_files_of_a_folder(tmp_path, content, said, capfd):
@@ -115,10 +116,10 @@ def test_refuses_files_of_a_folder(tmp_path, content, said, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_refuses_an_id_that_is_empty(tmp_path):
+def test_an_id_that_is_empty_becomes_the_number_of_the_row(tmp_path):
     (tmp_path / "a.csv").write_text("id,sequences,labels\na,M,1\n ,M,1\n")
-    message = refusal(Source(str(tmp_path), file="a.csv", id_column="id", **COLUMNS), Path())
-    assert "row 2: column 'id' is empty" in message
+    proteins = open_source(Source(str(tmp_path), file="a.csv", id_column="id", **COLUMNS), Path())
+    assert [protein.id for protein in proteins] == ["a", "a:2"]
 
 
 @pytest.mark.parametrize("file", ["solubility_testing.csv", "solubility_training_short_nc.csv"])
@@ -134,7 +135,7 @@ def test_a_folder_of_the_files_of_the_hub_set(shared, file):
 
 def answer(commit: str) -> datasets.Dataset:
     """What `datasets` gives, with the commit in the name of its cache's folder."""
-    table = datasets.Dataset.from_dict({"sequences": ["MKV", "NA"], "labels": ["1", "0"]})
+    table = datasets.Dataset.from_dict({"sequences": ["MKV", "MA"], "labels": ["1", "0"]})
     files = [{"filename": f"/cache/proteinea___solubility/default-1/0.0.0/{commit}/a.arrow"}]
     return type("Cached", (), {"cache_files": files, "__getitem__": lambda _, key: table[key]})()
 
@@ -149,7 +150,7 @@ def test_a_hub_set_is_asked_for_at_its_commit(monkeypatch, tmp_path):
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert list(open_source(HUB_SET, tmp_path)) == [
         Protein("solubility_training:1", "MKV", 1, "solubility_training"),
-        Protein("solubility_training:2", "NA", 0, "solubility_training"),
+        Protein("solubility_training:2", "MA", 0, "solubility_training"),
     ]
     (arguments, options) = asked[0]
     assert arguments == (NAME,)
@@ -201,7 +202,7 @@ except InputError as error:
 @pytest.mark.slow
 def test_the_stock_clients_get_a_set_from_the_hub(hub, tmp_path):
     """From a Hub on loopback, in a process that reads its address from the environment."""
-    rows = [["MKVLA", 1], ["NA", 0], ["MSHHHHHHG", 1]]
+    rows = [["MKVLA", 1], ["MA", 0], ["MSHHHHHHG", 1]]
     text = "sequences,labels\n" + "".join(f"{sequence},{label}\n" for sequence, label in rows)
     repository = Repository(private=False)
     parts = ("training", "validation", "testing")

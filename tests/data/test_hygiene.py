@@ -261,6 +261,35 @@ def test_the_limit_is_a_percentile_of_the_training_lengths(percentile):
     assert f"percentile {percentile:g} of training lengths" in splits.report.to_markdown()
 
 
+@pytest.mark.parametrize("policy", [{"max_residues": 4}, {"length_percentile": 40.0}], ids=str)
+def test_proteins_that_are_too_long_are_truncated_on_request(policy):
+    training = split(("MK", 1), ("MKV", 0), ("MKVA", 0), ("MKVAK", 0), ("MRVAKW", 1), ("MRVAKK", 1), ("MSVAKW", 1))
+    limit = policy.get("max_residues", 4)
+    validation, tests = split(("MTTTTTT", 1), ("MW", 0)), {"T": split(("MYYYYYYY", 1), ("MRVAWWW", 0))}
+    splits = prepare_splits(
+        training, validation, tests, Cleaning(), Policy(too_long="truncate", leakage="remove", **policy)
+    )
+    assert splits.cleaning == Cleaning(truncate=limit)
+    # Cut to four residues, two pairs are the same protein, and one is in the test set.
+    assert [splits.training.proteins[i].sequence for i in range(len(splits.training.lengths))] == [
+        "MK", "MKV", "MKVA", "MSVAKW",
+    ]  # fmt: skip
+    assert splits.training.lengths.tolist() == [2, 3, 4, 4]
+    assert splits.validation.lengths.tolist() == [4, 2]
+    assert splits.tests["T"].lengths.tolist() == [4, 4]
+    assert splits.report.limit_rule.endswith(", truncated")
+
+
+def test_test_proteins_that_the_model_refuses_are_counted():
+    tests = {"T": split(("MY", 1), ("M" * 2047, 0), ("MKVAW", 0))}
+    splits = prepare_splits(TRAINING, VALIDATION, tests, Cleaning(), Policy())
+    assert splits.tests["T"].lengths.tolist() == [2, 5]
+    assert splits.report.count("T", "too long") == 1
+    assert splits.report.count("training", "too long") == 0
+    longer = [*TRAINING, protein("long", "MK" + "A" * 2100, 1)]
+    assert len(prepare_splits(longer, VALIDATION, tests, Cleaning(), Policy()).tests["T"].lengths) == 3
+
+
 def test_without_a_limit_the_longest_training_protein_is_reported():
     splits = prepare_splits(
         [*TRAINING, *split(("MKKKK", 1), ("MMMMMMM", 0), ("MMMMMMM", 1))],
@@ -378,6 +407,8 @@ def test_refuses_a_single_fold():
         ({"length_percentile": 0.0}, "length_percentile is 0.0"),
         ({"length_percentile": 100.1}, "length_percentile is 100.1"),
         ({"max_residues": 9, "length_percentile": 99.0}, "both given. Choose one"),
+        ({"too_long": "truncate"}, "neither max_residues nor length_percentile says to what"),
+        ({"too_long": "cut"}, "too_long is 'cut'"),
         ({"max_identity": 0.0}, "max_identity is 0.0"),
         ({"max_identity": 30.0}, "max_identity is 30.0"),
     ],

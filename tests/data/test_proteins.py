@@ -67,8 +67,11 @@ def test_refuses_columns_of_fasta(write):
         ("p.fasta", ">a A-1\nM\n>b c B-2\nM\n", r"line 3 \(b\): .*'B-2', expected a label: -0, -1 or -U"),
         ("p.fasta", ">a\nM\n", r"line 1 \(a\): .*expected a label: -0, -1 or -U"),
         ("p.csv", "sequence\nM\n", "no column 'label'"),
-        ("p.csv", "sequence,label\nM,1\nM,yes\n", r"line 3 \(2\): label is 'yes', expected 0 or 1"),
-        ("p.csv", "sequence,label\nM,2\n", r"line 2 \(1\): label is '2', expected 0 or 1"),
+        ("p.csv", "sequence,label\nM,1\nM,yes\n", r"line 3 \(2\): label is 'yes', but earlier ones are 1 and 0"),
+        ("p.csv", "sequence,label\nM,soluble\nM,1\n", r"label is '1', but earlier ones are soluble and insoluble"),
+        ("p.csv", "sequence,label\nM,2\n", r"line 2 \(1\): label is '2', expected 1 or 0"),
+        ("p.csv", "sequence,label\nM,0.5\n", r"line 2 \(1\): label is '0.5', expected 1 or 0"),
+        ("p.csv", "sequence,label\nM,1e0\n", r"line 2 \(1\): label is '1e0', expected 1 or 0"),
     ],
 )
 def test_refuses_labels(write, name, content, said):
@@ -78,11 +81,20 @@ def test_refuses_labels(write, name, content, said):
     assert str(path) in message
 
 
-def test_refuses_missing_ids_of_a_table(write):
-    path = write("p.csv", "id,sequence\na,M\n ,M\n")
-    assert "line 3: column 'id' is empty" in refusal(path)
-    assert "line 3: column 'id' is empty" in refusal(path, Columns(id="id"))
-    assert "no column 'name'" in refusal(path, Columns(id="name"))
+@pytest.mark.parametrize(
+    ("soluble", "insoluble"),
+    [("1", "0"), ("1.0", "0.0"), ("1.", " 0 "), ("True", "FALSE"), ("yes", "No"), ("y", "n"), ("t", "f"),
+     ("soluble", "Insoluble"), ("positive", "negative")],
+)  # fmt: skip
+def test_the_spellings_of_labels(write, soluble, insoluble):
+    path = write("p.csv", f"sequence,label\nM,{soluble}\nMK,{insoluble}\nMKV,{soluble}\nMKVL,NaN\n")
+    assert [protein.label for protein in read_proteins(path, labelled=True)] == [1, 0, 1, None]
+
+
+def test_columns_of_other_names_are_not_ids_where_ids_must_differ(write):
+    path = write("p.csv", "name,sequence\na,MKV\na,ML\n")
+    assert [protein.id for protein in read_proteins(path)] == ["a", "a"]
+    assert [protein.id for protein in read_proteins(path, number_prefix="p:")] == ["p:1", "p:2"]
 
 
 def test_the_test_set_of_plm_sol(shared):

@@ -23,7 +23,7 @@ name,sequence,label,from,terms,cv,family
 p1,MKV,1,A,MIT,0,x
 p2,MKL,0,,,1,
 p3,MKA,,B,MIT,0,y
-p4,NAN,0,B,none stated,2,y
+p4,MNA,0,B,none stated,2,y
 p5,MKI,1,B,MIT,0,y
 """
 COLUMNS = {
@@ -54,7 +54,7 @@ def test_columns_of_a_table(table):
     assert list(open_source(Source("t.csv", **COLUMNS), table)) == [
         Protein("p1", "MKV", 1, "A", "MIT", "0", "x"),
         Protein("p2", "MKL", 0, "t", "CC0", "1", None),
-        Protein("p4", "NAN", 0, "B", "none stated", "2", "y"),
+        Protein("p4", "MNA", 0, "B", "none stated", "2", "y"),
         Protein("p5", "MKI", 1, "B", "MIT", "0", "y"),
     ]
 
@@ -136,7 +136,7 @@ def test_parquet(tmp_path):
     """The same rows as the CSV file, with numbers and missing values of their own types."""
     frame = pyarrow.table({
         "name": ["p1", "p2", "p3", "p4", "p5"],
-        "sequence": ["MKV", "MKL", "MKA", "NAN", "MKI"],
+        "sequence": ["MKV", "MKL", "MKA", "MNA", "MKI"],
         "label": [1, 0, None, 0, 1],
         "from": ["A", None, "B", "B", "B"],
         "terms": ["MIT", None, "MIT", "none stated", "MIT"],

@@ -175,7 +175,7 @@ def test_refuses_damaged_shards(states, tmp_path, damage):
     elif damage == "outside":
         second.rename(tmp_path / "elsewhere.safetensors")
         index.write_text(index.read_text().replace(SECOND, "../elsewhere.safetensors"))
-        expected = "outside its folder"
+        expected = "names a shard that is no plain file name"
     elif damage == "another":
         second.write_bytes(first.read_bytes())
         expected = "is in another shard too"

@@ -136,9 +136,9 @@ def test_composition_is_that_of_scikit_learn():
 @pytest.mark.parametrize(
     ("sequences", "labels", "message"),
     [
-        ([], [], "no labels"),
+        ([], [], "no proteins"),
         (["MA", ""], [0, 1], "sequence 2 is empty"),
-        (["MA", "MG"], [0], "2 sequences but 1 labels"),
+        (["MA", "MG"], [0], r"labels have shape \[1\], expected \[2\]"),
         (["MA", "MG"], [0, 3], "label 2 is 3"),
         (["MA", "MG"], [0, 0], "all 2 labels are 0"),
     ],

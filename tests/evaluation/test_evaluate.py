@@ -306,7 +306,7 @@ def test_what_is_left_out_is_reported(run, write):
     found = read_figures()
     reasons = {item["id"]: item["reason"] for item in found["left_out"]}
     assert list(reasons) == ["dna", "gap", "stop", "long"]
-    assert "looks like DNA" in reasons["dna"]
+    assert "reads as DNA" in reasons["dna"]
     assert "gap '-'" in reasons["gap"]
     assert "position 4: stop '*'" in reasons["stop"]
     assert "2,499 residues; this model accepts at most 2,412" in reasons["long"]
@@ -428,7 +428,7 @@ def test_refuses_a_model_that_is_not_there(words, part, run, write):
 
 def test_a_missing_package_is_named_with_its_extra():
     with (
-        pytest.raises(InputError, match=r"^sklearn is not installed.*pip install 'eqxesm\[evaluate\]'"),
+        pytest.raises(InputError, match=r'^sklearn is not installed.*pip install "eqxesm\[evaluate\]"'),
         needs_extra("evaluate"),
     ):
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")

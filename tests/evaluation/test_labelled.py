@@ -29,8 +29,8 @@ def test_sequences_are_in_upper_case_and_keep_their_tags(write, tmp_path):
 
 UNUSABLE = [
     ("p.csv", "sequence,label\nMKV,2\nMKL,0\n", "line 2 (1): label is '2'"),
-    ("p.csv", "sequence,label\nMKV,yes\n", "label is 'yes'"),
-    ("p.csv", "seq,label\nMKV,1\nMKL,0\n", "no column 'sequence'"),
+    ("p.csv", "sequence,label\nMKV,maybe\n", "label is 'maybe'"),
+    ("p.csv", "aa,label\nMKV,1\nMKL,0\n", "no column 'sequence'"),
     ("p.csv", "sequence,soluble\nMKV,1\nMKL,0\n", "no column 'label'"),
     ("p.csv", "sequence\nMKV\n", "no column 'label'"),
     ("p.csv", "sequence,label\nMKV,1\nMKL,1\n", "all 2 usable proteins have label 1"),

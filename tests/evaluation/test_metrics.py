@@ -206,18 +206,27 @@ def test_a_bin_holds_its_lower_edge(edge):
 @pytest.mark.parametrize(
     ("labels", "probabilities", "message"),
     [
-        ([], [], "no labels"),
+        ([], [], "no proteins"),
         ([1, 1], [0.1, 0.2], "all 2 labels are 1"),
         ([0, 1], [0.1, math.nan], "probability 2 is nan"),
         ([0, 1], [-0.1, 0.5], "probability 1 is -0.1"),
         ([0, 1], [0.1, 1.5], "probability 2 is 1.5"),
         ([0, 1, 2], [0.1, 0.2, 0.3], "label 3 is 2"),
-        ([0, 1, 1], [0.1, 0.2], "3 labels but 2 probabilities"),
+        ([0, 1, 1], [0.1, 0.2], r"labels have shape \[3\], expected \[2\]"),
+        ([0, 1], [0.1, math.inf], "probability 2 is inf"),
     ],
 )
 def test_refuses_what_cannot_be_measured(labels, probabilities, message):
     with pytest.raises(InputError, match=message):
         evaluate(np.array(labels, int), np.array(probabilities, float))
+
+
+def test_labels_of_every_kind_are_measured_alike():
+    labels, probabilities = make_predictions(30, 9)
+    expected = evaluate(labels, probabilities, resamples=20)
+    for each in (labels.tolist(), labels.astype(bool), labels.astype(np.float32), labels.astype(bool).tolist()):
+        assert evaluate(each, probabilities, resamples=20) == expected
+        assert expected_calibration_error(each, probabilities) == expected["ece"].value
 
 
 def test_refuses_an_interval_without_resamples():

@@ -101,6 +101,8 @@ class Hub:
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
         self.resumed_at: list[int] = []
+        self.lies: dict[str, str] = {}
+        """Headers of a file, or the `sha` of a repository, in the place of the right ones."""
         self.lock = threading.Lock()
         self.endpoint = ""
         self.store = ""
@@ -111,6 +113,7 @@ class Hub:
         self.faults.clear()
         self.requests.clear()
         self.resumed_at.clear()
+        self.lies.clear()
 
     def fail(self, method: str, path: str, times: int = 1, **what: Any) -> None:
         self.faults.append(Fault(method, path, times, **what))
@@ -369,7 +372,7 @@ class Handler(BaseHTTPRequestHandler):
                     lfs = {"sha256": file.sha256, "size": len(file.content), "pointerSize": 134}
                     siblings[-1]["lfs"] = lfs
         return self.answer(
-            {"id": name, "modelId": name, "sha": number, "private": repository.private,
+            {"id": name, "modelId": name, "sha": self.hub.lies.get("sha", number), "private": repository.private,
              "siblings": siblings, "tags": [], "downloads": 0, "likes": 0}
         )  # fmt: skip
 
@@ -393,6 +396,7 @@ class Handler(BaseHTTPRequestHandler):
         if file is None:
             return self.send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": number})
         headers = {"X-Repo-Commit": number, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes"}
+        headers |= {key: lie for key, lie in self.hub.lies.items() if key != "sha"}
         if file.large:
             headers |= {
                 "X-Linked-Etag": f'"{file.sha256}"',

@@ -64,7 +64,7 @@ def test_refuses_a_file(tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["nowhere", "./nowhere", "/nowhere/at/all", "a/b/c", "/owner", "owner/", "-a/b", "owner/na me",
-     "https://huggingface.co/a/b", "a\n/b", "owner/name@main", "~/nowhere/at/all"],
+     "https://huggingface.co/a/b", "a\n/b", "owner/name@main", "~/nowhere/at/all", "~nobody-of-this-name/model"],
 )  # fmt: skip
 @pytest.mark.usefixtures("no_hub")
 def test_refuses_what_is_neither_a_folder_nor_a_repository(name, tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_refuses_what_is_neither_a_folder_nor_a_repository(name, tmp_path, monke
     assert "folder not found, and not the name of a Hub repository" in refused(name)
 
 
-@pytest.mark.parametrize("name", ["a" * 300, "~nobody-of-this-name/model", "a/" * 3000])
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000])
 def test_refuses_names_that_the_system_refuses(name):
     assert "cannot be looked up" in refused(name)
 
@@ -143,6 +143,30 @@ def test_a_pattern_with_a_star_fetches_nothing_outside_the_folder(published):
     assert found == {"config.json", "sub/in.json"}
     assert not [path for _, path in published.requests if "out.json" in path]
     assert not list(folder.parents[4].rglob("*out.json"))
+
+
+@pytest.mark.parametrize(
+    "lies",
+    [
+        {"sha": "../../../../evil"},
+        {"sha": ""},
+        {"X-Repo-Commit": "../../../../evil"},
+        {"X-Repo-Commit": "main"},
+        {"ETag": '"../../../../evil"'},
+        {"ETag": "W/..\\evil"},
+        {"X-Linked-Etag": "/evil"},
+        {"X-Linked-Etag": "a" * 300},
+    ],
+    ids=str,
+)
+def test_a_hostile_hub_writes_nothing_outside_the_cache(lies, published, tmp_path):
+    before = {path for path in tmp_path.rglob("*") if "evil" in path.name}
+    published.lies = lies
+    assert "the answer is not that of a Hub" in refused(NAME)
+    assert {path for path in tmp_path.rglob("*") if "evil" in path.name} == before == set()
+    assert not [path for path in (tmp_path / "hf").rglob("*") if path.is_file() and path.name != "CACHEDIR.TAG"]
+    published.lies = {}
+    assert find_checkpoint(NAME).is_dir()
 
 
 def test_patterns_match_files_of_a_checkpoint_alone():

@@ -8,7 +8,8 @@ from hub_models import ENCODER, refusal
 
 from eqxesm import ESMC, InputError
 from eqxesm.hub.download import Access, find_checkpoint
-from eqxesm.hub.errors import MAX_RETRY_AFTER, RETRY_DELAYS, TIMEOUT, UnreachableError, ask, explain
+from eqxesm.hub.errors import MAX_RETRY_AFTER, RETRY_DELAYS, UnreachableError, ask, explain
+from eqxesm.hub.session import TIMEOUT
 
 NAME = "me/encoder"
 
@@ -125,7 +126,6 @@ def test_an_interrupt_passes_through(monkeypatch, delays):
         (429, {"Retry-After": "60"}, MAX_RETRY_AFTER),
         (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, RETRY_DELAYS[0]),
         (429, {"Retry-After": "-5"}, RETRY_DELAYS[0]),
-        (429, {"Retry-After": "9" * 400}, RETRY_DELAYS[0]),
         (500, {"Retry-After": "7"}, RETRY_DELAYS[0]),
     ],
 )
@@ -136,7 +136,7 @@ def test_the_hub_may_ask_for_a_delay(status, headers, expected, http_error, dela
     assert delays == [expected]
 
 
-@pytest.mark.parametrize("seconds", [61, 1800])
+@pytest.mark.parametrize("seconds", [61, 1800, 10**12])
 def test_a_long_delay_is_named_and_not_slept(seconds, published, delays):
     published.fail("GET", "/api/models/", times=99, status=429, headers={"Retry-After": str(seconds)})
     message = refusal(find_checkpoint, NAME)
@@ -263,7 +263,7 @@ def test_a_hub_that_never_answers_is_given_up(hub, monkeypatch):
 
     if not hasattr(get_session(), "timeout"):
         pytest.skip("the older client takes no timeout")
-    monkeypatch.setattr("eqxesm.hub.errors.TIMEOUT", 0.2)
+    monkeypatch.setattr("eqxesm.hub.session.TIMEOUT", 0.2)
     monkeypatch.setattr("eqxesm.hub.errors.RETRY_DELAYS", (0.0,))
     hub.fail("POST", "/api/repos/create", times=9, stall=1.0)
     assert "the Hub cannot be reached" in refusal(ENCODER.push_to_hub, NAME)

@@ -366,14 +366,30 @@ def test_temperature_is_recovered():
 @pytest.mark.parametrize(
     ("proteins", "labels", "message"),
     [
-        (0, [], "0 proteins"),
-        (2, [1], "2 proteins but 1 labels"),
-        (2, [0, 2], r"must be 1 \(soluble\) or 0 \(insoluble\)"),
+        (0, [], "no proteins to train on"),
+        (2, [1], r"labels have shape \[1\], expected \[2\]"),
+        (2, [0, 2], r"label 2 is 2, expected 1 \(soluble\) or 0 \(insoluble\)"),
+        (2, [[0], [1]], r"labels have shape \[2, 1\], expected \[2\]\. Use labels\.ravel\(\)"),
+        (2, [0.0, np.nan], r"label 2 is missing \(nan\)"),
+        (2, [0, None], r"label 2 is missing \(None\)"),
+        (2, [0, 0.5], "label 2 is 0.5"),
+        (2, ["0", "1"], "label 1 is 0, expected 1"),
     ],
 )
 def test_refuses_examples_without_fitting_labels(proteins, labels, message):
     with pytest.raises(InputError, match=message):
-        Examples([np.array([0, 4, 2], np.int32)] * proteins, np.array(labels, np.int64))
+        Examples([np.array([0, 4, 2], np.int32)] * proteins, labels)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[1, 0], [True, False], [1.0, 0.0], np.array([1, 0], np.int8), np.array([True, False]), np.array([1.0, 0.0])],
+    ids=str,
+)
+def test_labels_of_every_kind_are_the_same_integers(labels):
+    examples = Examples([np.array([0, 4, 2], np.int32)] * 2, labels)
+    assert examples.labels.tolist() == [1, 0]
+    assert examples.labels.dtype == np.int64
 
 
 @pytest.mark.parametrize(

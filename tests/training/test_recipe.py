@@ -296,10 +296,13 @@ def test_refuses_settings_with_unknown_keys(file):
 
 
 def test_refuses_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"absent\.toml: file not found"):
         read_recipe(tmp_path / "absent.toml")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder"):
         read_recipe(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
+    with pytest.raises(InputError, match="not UTF-8 text"):
+        read_recipe(tmp_path / "latin.toml")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from array_records import write_proteins
+from paths import ROOT
 from run_recipes import (
     RECIPE,
     SIZES,
@@ -33,7 +34,9 @@ from eqxesm import InputError, SolubilityModel
 from eqxesm.checkpoint import folder as checkpoint_folder
 from eqxesm.cli.main import main
 from eqxesm.data.protein import Protein
+from eqxesm.data.proteins import read_proteins
 from eqxesm.evaluation.baselines import fit_baselines
+from eqxesm.forms import Limits
 from eqxesm.training import run as run_module
 from eqxesm.training import state
 from eqxesm.training.recipe import read_recipe
@@ -93,6 +96,32 @@ def test_report_measures_what_the_model_predicts(done):
         assert found[name]["auroc"]["value"] == pytest.approx(roc_auc_score(labels, predicted))
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("too_long", ["drop", "truncate"])
+def test_a_limit_of_length_holds_for_the_report_and_for_predicting_alike(too_long, recipe, tmp_path):
+    settings = ["data.length_percentile=40", f"data.too_long={too_long}", "training.epochs=1"]
+    assert train(recipe, tmp_path / "run", settings=settings) == 0
+    model = SolubilityModel.from_pretrained(tmp_path / "run" / "model")
+    lengths = [len(sequence) - 1 for sequence in proteins("training")[0]]
+    limit = int(np.percentile(lengths, 40))
+    sequences, labels = proteins("test")
+    notes = [" ".join(model.clean(sequence).notes) for sequence in sequences]
+    is_long = [len(sequence) - 1 > limit for sequence in sequences]
+    assert 0 < sum(is_long) < len(sequences)
+    if too_long == "drop":
+        assert model.limits == Limits(2046, min(lengths), limit)
+        assert [f"longer than any protein the model was trained on ({limit}" in note for note in notes] == is_long
+    else:
+        assert (model.limits.max_residues, model.cleaning.truncate) == (2046, limit)
+        assert [f"cut to its first {limit} residues" in note for note in notes] == is_long
+    found = measured(tmp_path / "run")["tests"]["test set"]["all"]
+    assert found["proteins"] == len(sequences)
+    assert found["model"]["auroc"]["value"] == pytest.approx(roc_auc_score(labels, model.predict(sequences)))
+    # The package's own examples are predicted, whatever the limit.
+    examples = [protein.sequence for protein in read_proteins(ROOT / "examples" / "proteins.fasta")]
+    assert np.isfinite(model.predict(examples)).all()
+
+
 def test_every_epoch_is_recorded_and_the_best_is_kept(done):
     recorded = epochs(done)
     assert [epoch["number"] for epoch in recorded] == [1, 2, 3]
@@ -140,10 +169,11 @@ def test_model_carries_origin_limits_and_card(done, capsys):
     origin = model.about.provenance.source, model.about.provenance.license
     assert origin == ("eqxesm train, recipe tried", "mit")
     lengths = [len(sequence) - 1 for sequence in proteins("training")[0]]
-    limits = model.limits.min_residues, model.limits.max_residues
-    assert limits == (min(lengths), max(lengths))
+    assert model.limits == Limits(2046, min(lengths), max(lengths))
     card = (done / "model" / "README.md").read_text()
-    command = f"recipe.toml --out {done}`"
+    # The card is published: it says nothing of the folders of this machine.
+    command = f"eqxesm train recipe.toml --out {done.name}`"
+    assert str(done.parent) not in card
     for fact in ("A recipe that is tried out.", "| one | one | MIT | 30 |", "tag rule", command):
         assert fact in card
     assert main(["info", str(done / "model")]) == 0
@@ -189,7 +219,7 @@ def test_terminal_output(recipe, tmp_path, capsys):
     assert table[3:5] == ["", "test set"]
     assert err == f"model: {folder}/model, report: {folder}/report\n"
     # A name with a space is quoted in the recorded command.
-    assert f"--out '{folder}'" in (folder / "model" / "README.md").read_text()
+    assert f"--out '{folder.name}'" in (folder / "model" / "README.md").read_text()
 
 
 # The same run again

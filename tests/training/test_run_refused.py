@@ -23,8 +23,9 @@ def first_of_training(made: list[dict]) -> None:
     ("name", "change", "message"),
     [
         ("training", lambda made: made[0].update(label=2),
-         "training.csv, line 2 (training:1): label is '2', expected 0 or 1"),
-        ("test", lambda made: made[3].update(label="yes"), "test.csv, line 5 (test set:4): label is 'yes'"),
+         "training.csv, line 2 (training:1): label is '2', expected 1 or 0"),
+        ("test", lambda made: made[3].update(label="yes"),
+         "test.csv, line 5 (test set:4): label is 'yes', but earlier ones are 1 and 0"),
         ("training", lambda made: [row.update(label=1) for row in made],
          "training: every protein that is left has label 1"),
         ("validation", lambda made: [row.update(label=0) for row in made],
@@ -59,9 +60,9 @@ def test_refuses_data_that_cannot_be_used(name, change, message, tmp_path, capsy
         (["data.training.0.label_column=solubility"],
          "training.csv: no column 'solubility'"),
         (["data.test.0.sequence_column=protein"], "test.csv: no column 'protein'"),
-        (["data.training.0.path=absent.csv"], "absent.csv: file not found"),
+        (["data.training.0.path=absent.csv"], "data.training.0: "),
         (["data.max_residues=5"], "training: none of 60 proteins is left (60 too long)"),
-        (["model.encoder={pretrained='/absent'}"], "/absent: folder not found"),
+        (["model.encoder={pretrained='/absent'}"], "model.encoder.pretrained is '/absent': folder not found"),
         (["training.strategy=lora"], "training.strategy is 'lora': OneHot has no blocks"),
         (["training.epoch=9", "data.limit=9", "body=1"],
          "recipe.toml: unknown key 'data.limit'; unknown key 'training.epoch'; unknown key 'body'"),
@@ -74,7 +75,7 @@ def test_refuses_settings_that_cannot_be_used(settings, message, recipe, tmp_pat
 
 
 def test_refuses_files_that_are_not_recipes(tmp_path, capsys):
-    assert "cannot be read (No such file or directory)" in refused(capsys, tmp_path / "absent.toml", tmp_path / "run")
+    assert "absent.toml: file not found" in refused(capsys, tmp_path / "absent.toml", tmp_path / "run")
     (tmp_path / "r.toml").write_text("name = 'r'\n[data\n")
     error = refused(capsys, tmp_path / "r.toml", tmp_path / "run")
     assert "r.toml: not TOML (" in error
@@ -201,7 +202,7 @@ def test_missing_extra_is_named(recipe, tmp_path):
         [sys.executable, "-c", code, "train", str(recipe), "--out", str(tmp_path / "run")],
         capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False,
     )  # fmt: skip
-    expected = "sklearn is not installed. Run: pip install 'eqxesm[train]'"
+    expected = f'sklearn is not installed. Run: {sys.executable} -m pip install "eqxesm[train]"'
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert done.stderr.startswith(f"eqxesm: error: {expected}")
     assert not (tmp_path / "run").exists()
@@ -211,5 +212,5 @@ def test_missing_tracker_is_named(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "eqxesm.training.tracking", raising=False)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     error = refused(capsys, recipe, tmp_path / "run", "--mlflow")
-    assert "mlflow is not installed. Run: pip install 'eqxesm[mlflow]'" in error
+    assert f'mlflow is not installed. Run: {sys.executable} -m pip install "eqxesm[mlflow]"' in error
     assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """Published checkpoints: a file, a folder or a Hub repository, read tensor by tensor."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,11 +15,13 @@ import numpy as np
 
 from eqxesm.checkpoint.leaves import named_leaves
 from eqxesm.checkpoint.tensors import INDEX, WEIGHTS, TensorSpec, open_file, open_folder
+from eqxesm.config import REPOSITORY
 from eqxesm.encoders.config import ESMCConfig
 from eqxesm.encoders.esmc import ESMC
 from eqxesm.encoders.published.layouts import Layout, check_size, check_tensors, infer_config, recognise
 from eqxesm.encoders.published.table import Row
 from eqxesm.errors import InputError
+from eqxesm.files import check_readable, expand_user
 from eqxesm.hub.download import download
 
 
@@ -43,6 +46,9 @@ PATTERNS = ("*.json", "*.safetensors", "*.pth")
 
 EXTRA_STATE = "._extra_state"
 """Empty tensors that NVIDIA's Transformer Engine writes beside its layers."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -99,6 +105,8 @@ def open_published(size: str, source: str | None, open_pth: OpenPth | None = Non
         path = download(name, revision, PATTERNS)
     elif (local := _find_local(source)) is not None:
         name, path = source, local
+        if REPOSITORY.fullmatch(source):
+            _log.info("%s: what is here under this name is used, not the Hub repository", source)
     else:
         name, _, named = source.removeprefix("hf://").partition("@")
         if name.count("/") != 1 or Path(source).suffix in (".pth", ".safetensors"):
@@ -135,14 +143,14 @@ def leaf_shapes(config: ESMCConfig) -> dict[str, tuple[int, ...]]:
 
 def _find_local(source: str) -> Path | None:
     try:
-        path = Path(source).expanduser()
+        path = Path(expand_user(source))
         return path if source and path.exists() else None
-    except (OSError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{source}: cannot be looked up ({error})") from error
 
 
 def _list_tensors(path: Path, open_pth: OpenPth | None) -> tuple[tuple[Path, ...], Tensors]:
-    file = path if path.is_file() else _find_pth(path)
+    file = _find_pth(path) if path.is_dir() else path
     if file is None:
         shards = open_folder(path)
         return tuple(sorted({tensor.file for tensor in shards.values()})), shards
@@ -150,6 +158,7 @@ def _list_tensors(path: Path, open_pth: OpenPth | None) -> tuple[tuple[Path, ...
         return (file,), open_file(file)
     if open_pth is None:
         raise InputError(f"{file}: .pth files are read by python -m conversion.port")
+    check_readable(file)
     return (file,), open_pth(file)
 
 
