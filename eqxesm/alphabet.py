@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Bool, Int
 
 from eqxesm.errors import InputError
-from eqxesm.sequences import as_sequence, as_text, is_text
+from eqxesm.sequences import as_sequence, as_text, is_missing, is_text
 
 AnyArray = np.ndarray | jax.Array
 
@@ -88,7 +88,13 @@ class Tokenizer:
         self, sequences: Sequence[str | Sequence[str]], length: int | None = None
     ) -> Int[np.ndarray, "batch length"]:
         """Encode proteins and pad them on the right, to `length` tokens or to the longest."""
-        return pad([self.encode(sequence) for sequence in as_sequence(sequences, "sequences")], length)
+        rows = []
+        for number, sequence in enumerate(as_sequence(sequences, "sequences"), 1):
+            try:
+                rows.append(self.encode(sequence))
+            except InputError as error:
+                raise InputError(f"sequence {number}: {error}") from error
+        return pad(rows, length)
 
     def __call__(self, *_: Any, **__: Any) -> None:
         """Refuse: other libraries' tokenizers are called, and return something else."""
@@ -112,7 +118,7 @@ class Tokenizer:
 
 
 def _join_chains(sequence: Any) -> str:
-    if is_text(sequence):
+    if is_text(sequence) or is_missing(sequence):
         return as_text(sequence, "sequence")
     return "|".join(as_text(chain, f"chain {n}") for n, chain in enumerate(as_sequence(sequence, "chains"), 1))
 

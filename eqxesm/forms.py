@@ -42,7 +42,7 @@ class Calibration:
     A protein of at least the threshold is called soluble.
     """
 
-    temperature: Positive = 1.0
+    temperature: Annotated[Positive, Lt(1e9)] = 1.0
     threshold: Annotated[float, Gt(0), Lt(1)] = 0.5
 
 

@@ -27,16 +27,23 @@ def is_missing(value: Any) -> bool:
 def as_text(value: Any, place: str) -> str:
     """A sequence as a string: one itself, or Biopython's `Seq` or `SeqRecord`."""
     if is_text(value):
-        return str(getattr(value, "seq", value))
+        try:
+            return str(getattr(value, "seq", value))
+        except Exception as error:
+            # Biopython has sequences of a known length without letters.
+            raise InputError(f"{place} is missing ({error}). Leave it out.") from error
     if is_missing(value):
         raise InputError(f"{place} is missing ({value}). Leave it out.")
-    raise InputError(f"{place}: expected a string, got {type(value).__name__}")
+    advice = ". Decode it first." if isinstance(value, bytes | bytearray) else ""
+    raise InputError(f"{place}: expected a string, got {type(value).__name__}{advice}")
 
 
 def as_sequence(values: Any, what: str) -> Sequence[Any]:
     """The items of a list, tuple, array, Series or generator. Texts, mappings and tables are refused."""
     kind = type(values).__name__
-    if is_text(values) or isinstance(values, bytes | bytearray):
+    if isinstance(values, bytes | bytearray):
+        advice = "Decode it first, and pass a list."
+    elif is_text(values):
         advice = "For one, put it into a list."
     elif isinstance(values, Mapping):
         advice = "Pass its values as a list."

@@ -152,6 +152,7 @@ def test_names_faults_of_nested_tables_by_their_path():
         (Calibration, {"temperature": 0}, "temperature is 0: expected more than 0"),
         (Calibration, {"threshold": 1}, "threshold is 1: expected less than 1"),
         (Calibration, {"temperature": math.nan}, "temperature is nan: expected a finite number"),
+        (Calibration, {"temperature": 1e300}, "temperature is 1e+300: expected less than 1000000000"),
         (Calibration, {"temperature": math.inf}, "temperature is inf: expected a finite number"),
         (Calibration, {"temperature": None}, "temperature is None: expected a number"),
         (Calibration, {"temperature": True}, "temperature is True: expected a number"),

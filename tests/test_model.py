@@ -203,7 +203,7 @@ def test_refuses_what_is_no_container_of_sequences(given, part):
         (None, "sequence 2 is missing (None). Leave it out."),
         (float("nan"), "sequence 2 is missing (nan). Leave it out."),
         (pandas.NA, "sequence 2 is missing (<NA>). Leave it out."),
-        (b"MKT", "sequence 2: expected a string, got bytes"),
+        (b"MKT", "sequence 2: expected a string, got bytes. Decode it first."),
         (["MKT"], "sequence 2: expected a string, got list"),
     ],
 )
@@ -225,9 +225,12 @@ def test_a_token_outside_the_vocabulary_gives_no_number(tokens):
 
 
 CALLS = """
-import numpy as np
-from eqxesm import InputError, SolubilityModel, Tokenizer
+import jax, numpy as np
+from Bio.Seq import Seq
+from eqxesm import ESMC, ESMCConfig, InputError, SolubilityModel, Tokenizer
 model = SolubilityModel.from_pretrained("default")
+encoder = ESMC(ESMCConfig(1, 32, 2, 64), key=jax.random.key(0))
+tokens = Tokenizer().encode("MKT")
 for call in (
     lambda: model("MKT"),
     lambda: model(np.zeros((3, 4))),
@@ -239,6 +242,11 @@ for call in (
     lambda: Tokenizer()("MKT"),
     lambda: Tokenizer().encode_batch("MKT"),
     lambda: Tokenizer().encode(None),
+    lambda: Tokenizer().encode_batch(["MKT", float("nan")]),
+    lambda: model.predict([Seq(None, 5)]),
+    lambda: encoder(tokens, hidden_states=(0.5,)),
+    lambda: encoder(tokens, hidden_states=1),
+    lambda: encoder(tokens, np.zeros(5)),
 ):
     try:
         print("gave", call())
@@ -261,13 +269,32 @@ def test_natural_mistakes_are_refused():
         "tokens_per_batch is 0, expected at least 1",
         "a Tokenizer is not called. Use encode(sequence) or encode_batch(sequences).",
         "expected a list of sequences, got str. For one, put it into a list.",
-        "expected a list of chains, got NoneType. Pass a list.",
+        "sequence is missing (None). Leave it out.",
+        "sequence 2: sequence is missing (nan). Leave it out.",
+        "sequence 1 is missing (Sequence content is undefined). Leave it out.",
+        "hidden_states is (0.5,), expected numbers of layers, as (0, -1)",
+        "hidden_states is 1, expected numbers of layers, as (0, -1)",
+        "sequence_id is float32 [5], expected integers [5]",
     ]
 
 
 def test_a_soft_sequence_off_the_simplex_is_taken():
     soft = 1.3 * jax.nn.one_hot(Tokenizer().encode("MKTAY"), 64) - 0.01
     assert np.isfinite(make()(soft))
+
+
+@pytest.mark.parametrize("column", [5, 1, 40])
+def test_a_nan_in_a_soft_sequence_reaches_the_result(column):
+    soft = jax.nn.one_hot(Tokenizer().encode("MKTAY"), 64).at[2, column].set(jnp.nan)
+    for model in (make(), SolubilityModel.from_pretrained("default")):
+        assert np.isnan(model(soft))
+        assert np.isnan(eqx.filter_jit(model)(soft))
+
+
+@pytest.mark.parametrize("inputs", [np.zeros(0, np.int32), np.zeros((0, 64), np.float32)])
+def test_no_tokens_are_refused(inputs):
+    with pytest.raises(InputError, match="got none at all"):
+        make()(inputs)
 
 
 def test_the_limits_are_those_of_training():

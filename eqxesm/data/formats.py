@@ -124,6 +124,9 @@ def _as_text(value: Any) -> str:
     """Write a value of Parquet as a CSV file would hold it."""
     if value is None or value != value:
         return ""
+    if isinstance(value, bytes):
+        # Older writers do not mark their strings.
+        return value.decode("utf-8", errors="replace")
     # Where a number is missing, pandas stores the whole column as fractions.
     is_whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if is_whole or isinstance(value, bool) else str(value)
@@ -187,7 +190,9 @@ def read_fasta(name: str, lines: Iterator[str]) -> Records:
             parts += line.split()
         elif line.strip():
             hint = "a record starts with '>' and its id"
-            if "," in line or "\t" in line:
+            if line.lstrip().startswith(("{", "[")):
+                hint = "JSON is not read. Write a table, .csv or .tsv"
+            elif "," in line or "\t" in line:
                 hint = "for a table, use a file name that ends in .csv or .tsv"
             raise InputError(f"{name}, line {number}: not FASTA: {hint}")
     if header:

@@ -131,6 +131,8 @@ def _find_columns(name: str, header: list[str], columns: Columns, labelled: bool
         given = getattr(columns, kind)
         found[kind] = _spelling(header, given or "id", usual)
         if found[kind] is None and given is not None:
+            if header[0].startswith(">"):
+                raise InputError(f"{name}: is FASTA. Give its name the ending .fasta.")
             raise InputError(
                 f"{name}: no column {given!r}. Its columns: {_list_columns(header)}. Name the right one "
                 f"(--{kind}-column, in a recipe {kind}_column)."

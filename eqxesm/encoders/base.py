@@ -56,13 +56,15 @@ def check_inputs(inputs: Inputs) -> None:
         check_tokens(inputs)
     elif not jnp.issubdtype(dtype, jnp.floating) or len(shape) != 2 or shape[1] != VOCAB_SIZE:
         raise InputError(f"{expected}, got {dtype} {list(shape)}. Use jax.vmap for a batch.")
+    if not shape[0]:
+        raise InputError(f"{expected}, got none at all")
 
 
-def in_vocabulary(inputs: Inputs) -> Bool[Array, " _"]:
-    """True where a token is one of the vocabulary; soft sequences always are."""
+def in_vocabulary(inputs: Inputs) -> Bool[Array, " length"]:
+    """True where a token is one of the vocabulary, or nothing of a soft position is NaN."""
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         return jnp.asarray((inputs >= 0) & (inputs < VOCAB_SIZE))
-    return jnp.ones(1, bool)
+    return ~jnp.isnan(jnp.asarray(inputs)).any(axis=-1)
 
 
 def as_probabilities(inputs: Inputs) -> Float[Array, "length vocab"]:
@@ -84,7 +86,8 @@ def residue_mask(inputs: Inputs) -> Bool[Array, " length"]:
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         return jnp.asarray(is_residue(inputs))
     residues = np.flatnonzero(is_residue(np.arange(VOCAB_SIZE)))
-    return jnp.asarray(inputs)[:, residues].sum(axis=-1) > 0.5
+    # NaN counts as a residue, so that it reaches the result.
+    return ~(jnp.asarray(inputs)[:, residues].sum(axis=-1) <= 0.5)
 
 
 def cast(tree: Tree, dtype: DTypeLike) -> Tree:

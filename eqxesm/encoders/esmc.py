@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,8 +169,9 @@ class ESMC(AbstractEncoder):
         if sequence_id is None:
             sequence_id = -padding_mask(inputs).astype(jnp.int32)
         sequence_id = jnp.asarray(sequence_id)
-        if sequence_id.shape != inputs.shape[:1]:
-            raise InputError(f"sequence_id has shape {list(sequence_id.shape)}, expected {list(inputs.shape[:1])}")
+        if sequence_id.shape != inputs.shape[:1] or not jnp.issubdtype(sequence_id.dtype, jnp.integer):
+            got = f"{sequence_id.dtype} {list(sequence_id.shape)}"
+            raise InputError(f"sequence_id is {got}, expected integers {list(inputs.shape[:1])}")
         mask = sequence_id[:, None] == sequence_id[None, :]
         angles = rotary_angles(inputs.shape[0], self.config.d_head)
         return scan_blocks(self.blocks, self._embed(inputs), angles, mask, chosen, remat)
@@ -231,9 +233,13 @@ class ESMC(AbstractEncoder):
 
     def _layer_numbers(self, hidden_states: Sequence[int]) -> tuple[int, ...]:
         count = self.config.layers + 1
-        if outside := [layer for layer in hidden_states if not -count <= layer < count]:
+        try:
+            layers = tuple(index(layer) for layer in hidden_states)
+        except TypeError as error:
+            raise InputError(f"hidden_states is {hidden_states!r}, expected numbers of layers, as (0, -1)") from error
+        if outside := [layer for layer in layers if not -count <= layer < count]:
             raise InputError(f"hidden state {outside[0]} does not exist, expected 0 to {count - 1}")
-        chosen = tuple(layer % count for layer in hidden_states)
+        chosen = tuple(layer % count for layer in layers)
         if len(set(chosen)) < len(chosen):
-            raise InputError(f"hidden states {tuple(hidden_states)} name a layer twice")
+            raise InputError(f"hidden states {layers} name a layer twice")
         return chosen

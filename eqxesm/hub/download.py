@@ -59,8 +59,8 @@ def find_checkpoint(source: str | os.PathLike, revision: str | None = None, acce
         folder = Path(expand_user(source))
         recover_folder(folder)
         if folder.is_dir() and revision is None:
-            if REPOSITORY.fullmatch(str(source)):
-                _log.info("%s: the folder of this name is used, not the Hub repository", source)
+            if isinstance(source, str) and REPOSITORY.fullmatch(source):
+                _log.info("%s: read from the folder here, not from the Hub", source)
             return folder
         if folder.is_dir():
             raise InputError(f"{source}: is a folder, which has no revision. Leave out {revision}.")

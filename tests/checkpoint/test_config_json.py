@@ -97,6 +97,7 @@ def test_names_all_wrong_keys_at_once(copy):
         ("calibration/temperature", -1.5),
         ("calibration/temperature", float("nan")),
         ("calibration/temperature", float("inf")),
+        ("calibration/temperature", 1e300),
         ("calibration/threshold", 0),
         ("calibration/threshold", 1),
         ("calibration/threshold", float("nan")),

@@ -128,7 +128,7 @@ def test_says_that_a_folder_hides_a_repository(states, tmp_path, monkeypatch, ca
     (tmp_path / "biohub" / "ESMC-300M").mkdir(parents=True)
     write_state(states["split"], tmp_path / "biohub" / "ESMC-300M" / "model.safetensors")
     assert main([SIZE, "--source", "biohub/ESMC-300M", "--out", "ours"]) == 2  # a small encoder, not a 300M
-    said = "conversion.port: biohub/ESMC-300M: what is here under this name is used, not the Hub repository\n"
+    said = "conversion.port: biohub/ESMC-300M: read from what is here, not from the Hub\n"
     assert capsys.readouterr().err.startswith(said)
 
 

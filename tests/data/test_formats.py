@@ -214,6 +214,8 @@ def test_a_sequence_longer_than_the_limit_of_csv(write):
         ("p.fasta", b">a\r\nMKV\r\n>b\0\r\nM\n", "line 3: not text"),
         ("p.csv", ">a\nM\n".encode("utf-16"), r"is UTF-16 text\. Save it as UTF-8\.$"),
         ("p.fasta", b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", r"is an Excel workbook\. Save it as CSV\.$"),
+        ("p.jsonl", '{"id": "a", "sequence": "MKV"}\n', "line 1: not FASTA: JSON is not read"),
+        ("p.csv", ">a\nMKV\n", r"is FASTA\. Give its name the ending \.fasta\.$"),
         ("p.fasta", b"PK\x03\x04 a.fasta", r"is a zip archive\. Unpack it\.$"),
         ("p.csv", gzip.compress(b"PK\x03\x04 a.csv", mtime=0), "is a zip archive"),
         ("p.tsv", b"\xd0\xcf\x11\xe0 more", r"is an Excel workbook\. Save it as CSV\.$"),
@@ -332,6 +334,11 @@ def test_a_bad_record_is_remarked_and_harms_no_other(write, name, text, protein)
 
 def test_comments_of_fasta_are_passed_over(write):
     assert list(read_proteins(write("p.fasta", "; made by hand\n>a\nMK\n# more\nV\n;\n>b\nML\n"))) == RECORDS
+
+
+def test_strings_of_parquet_that_are_not_marked_as_text(tmp_path):
+    parquet.write_table(pyarrow.table({"id": [b"a"], "sequence": [b"MKV"]}), tmp_path / "p.parquet")
+    assert list(read_proteins(tmp_path / "p.parquet")) == [Protein("a", "MKV")]
 
 
 def test_a_damaged_end_of_parquet_fails_only_when_it_is_reached(tmp_path):

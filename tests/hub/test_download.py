@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -41,10 +42,14 @@ def test_a_folder_is_used_as_it_is(kind, tmp_path):
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_a_folder_comes_before_a_repository_of_the_same_name(tmp_path, monkeypatch):
+def test_a_folder_comes_before_a_repository_of_the_same_name(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     (tmp_path / NAME).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert (tmp_path / find_checkpoint(NAME)).samefile(tmp_path / NAME)
+    assert caplog.messages == ["me/encoder: read from the folder here, not from the Hub"]
+    find_checkpoint(Path(NAME))  # a path is no name
+    assert len(caplog.messages) == 1
     assert "is a folder, which has no revision. Leave out v1" in refused(NAME, revision="v1")
 
 

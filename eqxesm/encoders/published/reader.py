@@ -106,7 +106,7 @@ def open_published(size: str, source: str | None, open_pth: OpenPth | None = Non
     elif (local := _find_local(source)) is not None:
         name, path = source, local
         if REPOSITORY.fullmatch(source):
-            _log.info("%s: what is here under this name is used, not the Hub repository", source)
+            _log.info("%s: read from what is here, not from the Hub", source)
     else:
         name, _, named = source.removeprefix("hf://").partition("@")
         if name.count("/") != 1 or Path(source).suffix in (".pth", ".safetensors"):
