@@ -18,7 +18,9 @@ MAX_BYTES = 16 * 2**20
 
 
 def expand_user(path: str | os.PathLike) -> str:
-    """A path with the home folder in the place of `~`."""
+    """A path with the home folder in the place of `~`. An empty one, as of an unset variable, is refused."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise InputError(f"expected a path, got {path!r}")
     return os.path.expanduser(os.fspath(path))
 
 

@@ -1,6 +1,7 @@
 """Any function of one protein, over many proteins."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 from tqdm import tqdm
 
-from eqxesm.alphabet import AnyArray, pad
+from eqxesm.alphabet import AnyArray, check_tokens, pad
 from eqxesm.data.batching import TOKENS_PER_BATCH, batch_by_length, rows_per_batch
 from eqxesm.errors import InputError
 from eqxesm.sequences import as_sequence
@@ -34,9 +35,14 @@ def map_proteins(
         One pytree of numpy arrays per protein, in input order. Axes over positions keep their
         padding.
     """
-    if tokens_per_batch < 1:
-        raise InputError(f"tokens_per_batch is {tokens_per_batch}, expected at least 1")
+    if not isinstance(tokens_per_batch, Integral) or tokens_per_batch < 1:
+        raise InputError(f"tokens_per_batch is {tokens_per_batch!r}, expected a number of at least 1")
     proteins = as_sequence(proteins, "token arrays")
+    for number, tokens in enumerate(proteins, 1):
+        try:
+            check_tokens(tokens)
+        except InputError as error:
+            raise InputError(f"protein {number}: {error}") from error
     results: list[Any] = [None] * len(proteins)
     with tqdm(total=len(proteins), unit=" proteins", disable=None if progress else True, leave=False) as bar:
         for length, indices in batch_by_length([len(t) for t in proteins], tokens_per_batch):

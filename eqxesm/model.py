@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from eqxesm.alphabet import AnyArray, Tokenizer
+from eqxesm.alphabet import AnyArray, Tokenizer, is_residue
 from eqxesm.checkpoint.folder import CONFIG, save_checkpoint
 from eqxesm.checkpoint.leaves import load_leaves, named_leaves
 from eqxesm.checkpoint.record import TRAINED_ON, About, read_record
@@ -115,8 +115,9 @@ class SolubilityModel(eqx.Module):
         # The head is small and proteins are ranked by its logit, so it runs in at least float32.
         dtype = at_least_float32(jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array))[0])
         logit = cast(self.head, dtype)(features.astype(dtype), residue_mask(inputs), key=key)
-        # A compiled function cannot refuse a token outside the vocabulary.
-        return jnp.where(in_vocabulary(inputs).all(), logit, jnp.nan)
+        # A compiled function cannot refuse bad inputs: they make NaN of the logit and of its gradient.
+        doubt = jnp.where(in_vocabulary(inputs).all(), 0, jnp.nan).astype(logit.dtype)
+        return logit + doubt * inputs.sum().astype(logit.dtype)
 
     def probability(self, inputs: Inputs) -> Float[Array, ""]:
         """Calibrated probability that one protein is soluble."""
@@ -126,7 +127,7 @@ class SolubilityModel(eqx.Module):
 
     def clean(self, sequence: str) -> Cleaned:
         """Clean a sequence as the training data were. Proteins over the length limit are refused."""
-        cleaned = self.cleaning.clean(sequence)
+        cleaned = self.cleaning.clean(as_text(sequence, "sequence"))
         length, limits = len(cleaned.sequence), self.limits
         if length > limits.max_residues:
             most = f"this model accepts at most {limits.max_residues:,}"
@@ -140,7 +141,9 @@ class SolubilityModel(eqx.Module):
         return Cleaned(cleaned.sequence, (*cleaned.notes, note))
 
     def tokenize(self, cleaned: Cleaned) -> Int[np.ndarray, " length"]:
-        """Tokens of a cleaned protein."""
+        """Tokens of a protein that `clean` has cleaned."""
+        if not isinstance(cleaned, Cleaned):
+            raise InputError(f"expected what clean returns, got {type(cleaned).__name__}")
         return Tokenizer().encode(cleaned.sequence)
 
     def predict(
@@ -173,7 +176,11 @@ class SolubilityModel(eqx.Module):
         progress: bool = False,
     ) -> Float[np.ndarray, " n"]:
         """Probabilities of proteins that are cleaned and tokenized already; see `predict`."""
+        proteins = as_sequence(proteins, "token arrays")
         results = map_proteins(self.probability, proteins, tokens_per_batch=tokens_per_batch, progress=progress)
+        for number, tokens in enumerate(proteins, 1):
+            if not is_residue(tokens).any():
+                raise InputError(f"protein {number} has no residue")
         probabilities = np.array(results, np.float32)
         if not np.isfinite(probabilities).all():
             raise InputError("the model gives NaN: its weights are damaged. Fetch it again.")

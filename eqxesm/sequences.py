@@ -9,7 +9,9 @@ from eqxesm.errors import InputError
 
 MISSING_WORDS = frozenset({
     "", "na", "n/a", "n.a.", "#na", "#n/a", "<na>", "nan", "-nan", "none", "null", "nil", "nat", "missing", "unknown",
-    "-", "--", "—", ".", "?", "''", '""', "\\n", "#value!", "#ref!", "#name?", "#null!", "#num!", "#div/0!",
+    "-", "--", "—", ".", "?", "''", '""', "\\n", "#value!", "#ref!", "#name?", "#null!", "#num!", "#div/0!", "#spill!",
+    "#calc!", "(null)", "[null]", "nd", "n.d.", "tbd", "undefined", "empty", "no data", "not available",
+    "sequence unavailable", "sequence not available",
 })  # fmt: skip
 """How spreadsheets, pandas, R and databases write a missing value, in lower case."""
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from heads.base import AbstractHead, Features, Key, Logit, Mask
-from heads.fields import Count, Fraction, Widths, configuration
+from heads.fields import Fraction, Width, Widths, configuration
 from heads.mlp import MLP
 from heads.pooling import count, mean_pool
 
@@ -16,7 +16,7 @@ from heads.pooling import count, mean_pool
 class CompositionMLPConfig:
     """Sizes of a `CompositionMLP`."""
 
-    d_model: Count
+    d_model: Width
     hidden: Widths = (64, 64)
     dropout: Fraction = 0.2
     type: Literal["composition_mlp"] = "composition_mlp"

@@ -8,7 +8,7 @@ from equinox.nn import Conv1d, Linear
 from jaxtyping import PRNGKeyArray
 
 from heads.base import AbstractHead, Features, Key, Logit, Mask
-from heads.fields import Count, Fraction, OddCount, Widths, configuration
+from heads.fields import Fraction, OddWidth, Width, Widths, configuration
 from heads.mlp import MLP
 from heads.pooling import masked, max_pool
 
@@ -17,10 +17,10 @@ from heads.pooling import masked, max_pool
 class ConvolutionConfig:
     """Sizes of a `Convolution`."""
 
-    d_model: Count
-    d_embedding: Count = 32
-    channels: Count = 128
-    kernel: OddCount = 9
+    d_model: Width
+    d_embedding: Width = 32
+    channels: Width = 128
+    kernel: OddWidth = 9
     hidden: Widths = (128,)
     dropout: Fraction = 0.3
     type: Literal["convolution"] = "convolution"

@@ -15,11 +15,13 @@ T = TypeVar("T")
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Count = Annotated[int, Ge(1), Lt(2**31)]
+# The product of three fits in 64 bits, so that what is too large is refused and not crashed on.
+Width = Annotated[int, Ge(1), Lt(2**20)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 # A configuration with thousands of layers would take hours to build.
-Widths = Annotated[tuple[Count, ...], Strict(False), MaxLen(64)]
+Widths = Annotated[tuple[Width, ...], Strict(False), MaxLen(64)]
 
 
 def _check_odd(size: int) -> int:
@@ -28,7 +30,7 @@ def _check_odd(size: int) -> int:
     return size
 
 
-OddCount = Annotated[Count, AfterValidator(_check_odd)]
+OddWidth = Annotated[Width, AfterValidator(_check_odd)]
 
 _WORDS = {
     "Input should be": "expected",

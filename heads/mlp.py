@@ -9,7 +9,7 @@ from equinox.nn import Conv1d, Dropout, Linear
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from heads.base import AbstractHead, Features, Key, Logit, Mask
-from heads.fields import Count, Fraction, OddCount, Widths, configuration
+from heads.fields import Fraction, OddWidth, Width, Widths, configuration
 from heads.pooling import attention_pool, masked, max_pool, mean_pool
 
 
@@ -38,7 +38,7 @@ class MLP(eqx.Module):
 class MeanPoolMLPConfig:
     """Sizes of a `MeanPoolMLP`."""
 
-    d_model: Count
+    d_model: Width
     hidden: Widths = (512, 256, 128, 64)
     dropout: Fraction = 0.2
     type: Literal["mean_pool_mlp"] = "mean_pool_mlp"
@@ -62,8 +62,8 @@ class MeanPoolMLP(AbstractHead):
 class AttentionPoolMLPConfig:
     """Sizes of an `AttentionPoolMLP`."""
 
-    d_model: Count
-    kernel: OddCount = 9
+    d_model: Width
+    kernel: OddWidth = 9
     hidden: Widths = (32,)
     dropout: Fraction = 0.25
     type: Literal["attention_pool_mlp"] = "attention_pool_mlp"

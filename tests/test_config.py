@@ -20,7 +20,7 @@ from eqxesm.encoders.lora import LoRAConfig
 from eqxesm.errors import InputError
 from eqxesm.forms import Calibration, Limits, ModelSections
 from heads import HEADS, AttentionPoolMLPConfig, CompositionMLPConfig, ConvolutionConfig, HeadConfig, MeanPoolMLPConfig
-from heads.fields import Count, Fraction, NotNegative, OddCount, Positive, Widths
+from heads.fields import Count, Fraction, NotNegative, OddWidth, Positive, Widths
 
 CONFIGURATIONS = [
     ESMCConfig(2, 64, 2, 96, lm_head=False),
@@ -152,6 +152,11 @@ def test_names_faults_of_nested_tables_by_their_path():
         (Calibration, {"temperature": 0}, "temperature is 0: expected more than 0"),
         (Calibration, {"threshold": 1}, "threshold is 1: expected less than 1"),
         (Calibration, {"temperature": math.nan}, "temperature is nan: expected a finite number"),
+        (
+            MeanPoolMLPConfig,
+            {"d_model": 1, "hidden": [2**31 - 1]},
+            "hidden.0 is 2147483647: expected less than 1048576",
+        ),
         (Calibration, {"temperature": 1e300}, "temperature is 1e+300: expected less than 1000000000"),
         (Calibration, {"temperature": math.inf}, "temperature is inf: expected a finite number"),
         (Calibration, {"temperature": None}, "temperature is None: expected a number"),
@@ -375,7 +380,7 @@ def test_widths_are_at_most_64():
 
 @pytest.mark.parametrize(("size", "good"), [(1, True), (2, False), (9, True), (-1, False), (2**31, False)])
 def test_kernels_are_odd_counts(size, good):
-    adapter = TypeAdapter(OddCount, config=STRICT)
+    adapter = TypeAdapter(OddWidth, config=STRICT)
     if good:
         assert adapter.validate_json(json.dumps(size)) == ConvolutionConfig(3, kernel=size).kernel == size
     else:

@@ -17,7 +17,7 @@ from Bio.SeqRecord import SeqRecord
 from paths import FIXTURES
 
 from eqxesm import ESMC, About, Calibration, ESMCConfig, InputError, OneHot, SolubilityModel, Tokenizer
-from eqxesm.alphabet import PAD
+from eqxesm.alphabet import MASK, PAD
 from eqxesm.checkpoint.record import Base, Provenance, Record, with_about
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.description import describe_model
@@ -222,6 +222,8 @@ def test_a_token_outside_the_vocabulary_gives_no_number(tokens):
         model.predict_tokens([tokens])
     assert np.isnan(eqx.filter_jit(model)(tokens))
     assert np.isfinite(eqx.filter_jit(model)(np.array([0, 63, 2])))
+    filled = eqx.filter_jit(lambda encoder, tokens: encoder.fill(tokens))(make_esmc(), np.array([*tokens, MASK]))
+    assert filled[-1] == MASK
 
 
 CALLS = """
@@ -238,6 +240,11 @@ for call in (
     lambda: model.predict(None),
     lambda: model.predict_tokens("MKT"),
     lambda: model.predict_tokens([np.array([0.5, 20.0])]),
+    lambda: model.predict_tokens(tokens),
+    lambda: model.clean(None),
+    lambda: model.tokenize("MKT"),
+    lambda: SolubilityModel.from_pretrained(None),
+    lambda: model.save_pretrained(""),
     lambda: model.predict(["MKT"], tokens_per_batch=0),
     lambda: Tokenizer()("MKT"),
     lambda: Tokenizer().encode_batch("MKT"),
@@ -265,8 +272,13 @@ def test_natural_mistakes_are_refused():
         f"{expected} int64 [2, 5]. Use jax.vmap for a batch.",
         "expected a list of sequences, got NoneType. Pass a list.",
         "expected a list of token arrays, got str. For one, put it into a list.",
-        "expected the tokens of one protein, integers [length], got float64 [2]",
-        "tokens_per_batch is 0, expected at least 1",
+        "protein 1: expected the tokens of one protein, integers [length], got float64 [2]",
+        "protein 1: expected the tokens of one protein, integers [length], got int32 []",
+        "sequence is missing (None). Leave it out.",
+        "expected what clean returns, got str",
+        "expected a path, got None",
+        "expected a path, got ''",
+        "tokens_per_batch is 0, expected a number of at least 1",
         "a Tokenizer is not called. Use encode(sequence) or encode_batch(sequences).",
         "expected a list of sequences, got str. For one, put it into a list.",
         "sequence is missing (None). Leave it out.",
@@ -284,11 +296,19 @@ def test_a_soft_sequence_off_the_simplex_is_taken():
 
 
 @pytest.mark.parametrize("column", [5, 1, 40])
-def test_a_nan_in_a_soft_sequence_reaches_the_result(column):
-    soft = jax.nn.one_hot(Tokenizer().encode("MKTAY"), 64).at[2, column].set(jnp.nan)
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_what_is_not_finite_in_a_soft_sequence_reaches_the_result(column, value):
+    soft = jax.nn.one_hot(Tokenizer().encode("MKTAY"), 64).at[2, column].set(value)
     for model in (make(), SolubilityModel.from_pretrained("default")):
         assert np.isnan(model(soft))
         assert np.isnan(eqx.filter_jit(model)(soft))
+        assert np.isnan(jax.grad(model)(soft)).any()
+
+
+@pytest.mark.parametrize("tokens", [[], [0, 2], [1, 1], [0, 40, 2]])
+def test_a_protein_without_a_residue_has_no_probability(tokens):
+    with pytest.raises(InputError, match="protein 2 has no residue"):
+        make().predict_tokens([np.array([0, 20, 2]), np.array(tokens, np.int32)])
 
 
 @pytest.mark.parametrize("inputs", [np.zeros(0, np.int32), np.zeros((0, 64), np.float32)])

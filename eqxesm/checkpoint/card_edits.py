@@ -20,6 +20,9 @@ SHARED = ("license", "tags", "datasets")
 MAX_METADATA = 100_000
 """Characters of metadata; parsing YAML is slow."""
 
+MAX_ALIASES = 10
+"""Aliases in the metadata. Some dozens may stand for a billion values."""
+
 _FRONT = re.compile(r"\A\ufeff?(?:[ \t]*\n)*---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _FIELD = re.compile(r"^[^\s#\-].*?:", re.MULTILINE)
 _MARK = re.compile(r"^[ \t]*<!--[ \t]*(/?)eqxesm:([a-z-]+)[ \t]*-->[ \t]*$", re.MULTILINE)
@@ -94,7 +97,7 @@ def _words(parts: list[tuple[str | None, str]]) -> list[str]:
 
 def _merge_metadata(front: str, earlier: str, earlier_body: str) -> str:
     """Write our metadata anew, and keep a person's fields as they are spelt."""
-    given = yaml.safe_load(front) or {} if front else {}
+    given = (_parse_yaml(front) and yaml.safe_load(front)) or {}
     written = _read_note(earlier_body)
     values = _parse_yaml(earlier) or {}
     theirs = ""
@@ -129,12 +132,24 @@ def _by_text(values: Any) -> dict[str, Any]:
     return {json.dumps(each): each for each in items}
 
 
+class _TextLoader(yaml.BaseLoader):
+    """Reads every value as text."""
+
+    aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.aliases += self.check_event(yaml.AliasEvent)
+        if self.aliases > MAX_ALIASES:
+            raise yaml.YAMLError(f"over {MAX_ALIASES} aliases, such as *{self.peek_event().anchor}")
+        return super().compose_node(parent, index)
+
+
 def _parse_yaml(text: str) -> Any:
     """Parse YAML with every value as text, so that dates and numbers stay as they are spelt."""
     if len(text) > MAX_METADATA:
         raise InputError(f"metadata of the card has over {MAX_METADATA:,} characters")
     try:
-        return yaml.load(text, Loader=yaml.BaseLoader)
+        return yaml.load(text, Loader=_TextLoader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"metadata of the card is not YAML ({one_line(error, 120)}). Correct it.") from error
 

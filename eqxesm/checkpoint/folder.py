@@ -128,6 +128,7 @@ def _check_replaceable(folder: Path, partial: Path) -> None:
     if not folder.is_dir():
         return
     names = {item.name for item in folder.iterdir() if item != partial}
+    folders = {item.name for item in folder.iterdir() if item.name in names and item.is_dir()}
     # Checkpoints of other libraries have files of the same names.
     config = folder / CONFIG
     if names and not (config.is_file() and b'"schema_version"' in read_bytes(config)):
@@ -135,5 +136,5 @@ def _check_replaceable(folder: Path, partial: Path) -> None:
     ours = {CONFIG, CARD, *([INDEX] if INDEX in names else []), *weight_files(folder)}
     if METRICS in names:
         ours |= {METRICS, *PICTURES}
-    if foreign := sorted(names - ours):
+    if foreign := sorted((names - ours) | folders):
         raise InputError(f"{folder}: holds {foreign[0]}, which is no part of the checkpoint. Choose another folder.")

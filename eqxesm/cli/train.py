@@ -1,5 +1,6 @@
 """`eqxesm train`."""
 
+import re
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
@@ -7,6 +8,9 @@ from pathlib import Path
 
 from eqxesm.cli.arguments import needs_extra
 from eqxesm.files import expand_user
+
+FOLDER = re.compile(r"(?:^|[^\w.:/])(?:~\w*|\.\.|[A-Za-z]:)?[/\\]")
+"""A path that leads elsewhere on this machine."""
 
 SUMMARY = "train a model by a recipe"
 
@@ -80,5 +84,7 @@ def _describe_command(options: Namespace) -> str:
     for setting in options.settings:
         key, _, value = setting.partition("=")
         shown = without_folders(value.strip("'\""))
+        # Folders may stand anywhere in a list, a table or a text.
+        shown = "..." if FOLDER.search(shown) else shown
         words += ["--set", f"{key}={shown}"]
     return shlex.join([*words, "--out", without_folders(options.out)])

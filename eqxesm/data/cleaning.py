@@ -1,6 +1,7 @@
 """Cleaning sequences: one spelling for every protein, and tags stripped on request."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,4 +103,5 @@ def _explain(character: str) -> str:
     if character == "*":
         return "stop '*' inside the protein. Cut the sequence there, or translate it again."
     kind = "digit" if character.isdigit() else "character"
-    return f"{kind} {character!r}. Expected one letter per residue."
+    name = "" if character.isascii() else f" ({unicodedata.name(character, 'no name')})"
+    return f"{kind} {character!r}{name}. Expected one letter per residue."

@@ -3,14 +3,15 @@
 import csv
 import gzip
 import io
+import logging
 import os
 import re
 import sys
 import zlib
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
 )
 """What files are that are often given by mistake, by their first bytes."""
 
+MAX_ROW_LINES = 100
+"""Lines that one row of a table may have."""
+
+_CONTROL = re.compile(r"[\0-\x08\x0e-\x1a]")
+
+_log = logging.getLogger(__name__)
+
 # Python's limit of 131,072 characters is below what a cell may hold.
 csv.field_size_limit(2**31 - 1)
 
@@ -63,34 +71,58 @@ def open_delimited(name: str, lines: Iterator[str], delimiter: str, is_header: C
     first, skipped, delimiters = "", -1, []
     for line in lines:
         first, skipped = line, skipped + 1
+        if named := re.fullmatch(r"sep=(.)\s*", line):
+            # Excel's own line says what the delimiter is.
+            delimiter = named[1]
+            continue
         possible = (delimiter, *(each for each in ",\t;|" if each in line))
         delimiters = [each for each in possible if is_header(_split_header(line, each))]
         if delimiters or (line.strip(" \t\n,;|") and not line.startswith("#")):
             break
     delimiter = delimiters[0] if delimiters else delimiter
 
-    def read(_: Sequence[str]) -> Rows:
-        reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-        try:
-            header = [field.strip() for field in next(reader)]
-            for fields in reader:
-                if not any(field.strip() for field in fields):
-                    continue
-                line = f"line {reader.line_num + skipped}"
-                if len(fields) == len(header):
-                    yield f"{name}, {line}", dict(zip(header, fields, strict=True))
-                elif not fields[0].startswith("#"):
-                    yield f"{name}, {line}", f"{line} has {pluralise(len(fields), 'field')}, the header {len(header)}"
-        except csv.Error as error:
-            raise InputError(
-                f"{name}, line {reader.line_num + skipped}: malformed ({error}). Check its quotes."
-            ) from None
+    header = _split_header(first, delimiter)
 
-    return Table(_split_header(first, delimiter), read)
+    def read(_: Sequence[str]) -> Rows:
+        for number, fields in _read_rows(lines, skipped + 2, delimiter):
+            line = f"line {number}"
+            if isinstance(fields, csv.Error):
+                yield f"{name}, {line}", f"{line} is malformed ({fields}): check its quotes"
+                continue
+            if not any(field.strip() for field in fields):
+                continue
+            if len(fields) == len(header):
+                yield f"{name}, {line}", dict(zip(header, fields, strict=True))
+            elif not fields[0].startswith("#"):
+                yield f"{name}, {line}", f"{line} has {pluralise(len(fields), 'field')}, the header {len(header)}"
+
+    return Table(header, read)
 
 
 def _split_header(line: str, delimiter: str) -> list[str]:
     return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _read_rows(lines: Iterator[str], number: int, delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Fields of each row, or what is wrong with it, with the number of its first line.
+
+    A row may span `MAX_ROW_LINES`. A quote that nobody closes spoils its own line alone.
+    """
+    waiting: deque[str] = deque()
+    while line := waiting.popleft() if waiting else next(lines, ""):
+        row, quotes = [line], line.count('"')
+        while quotes % 2 and len(row) < MAX_ROW_LINES and (more := waiting.popleft() if waiting else next(lines, "")):
+            row.append(more)
+            quotes += more.count('"')
+        reader = csv.reader(row, delimiter=delimiter, strict=True)
+        fields: list[str] | csv.Error
+        try:
+            fields, used = next(reader), reader.line_num
+        except csv.Error as error:
+            fields, used = error, 1
+        waiting.extendleft(reversed(row[used:]))
+        yield number, fields
+        number += used
 
 
 def open_parquet(path: str | os.PathLike[str]) -> Table:
@@ -159,13 +191,20 @@ def _refuse_other_formats(name: str, head: bytes) -> None:
 
 def read_lines(name: str, path: str | os.PathLike[str]) -> Iterator[str]:
     """Lines of a UTF-8 file or of standard input, gzipped or not, with any line ending."""
-    number = 0
+    number, encoding_told = 0, False
     try:
         with _open_unzipped(name, path) as file:
             for raw in file:
-                text = raw.decode("utf-8-sig" if number == 0 else "utf-8")
-                if "\0" in text:
-                    raise UnicodeDecodeError("utf-8", raw, 0, 1, "NUL")
+                try:
+                    text = raw.decode("utf-8-sig" if number == 0 else "utf-8")
+                except UnicodeDecodeError:
+                    # Excel on Windows writes CSV so.
+                    text = raw.decode("cp1252")
+                    if not encoding_told:
+                        _log.warning("%s, line %d: not UTF-8, read as Windows-1252", name, number + 1)
+                    encoding_told = True
+                if _CONTROL.search(text):
+                    raise UnicodeDecodeError("utf-8", raw, 0, 1, "control characters")
                 for line in re.split("\r\n|\r|\n", text.removesuffix("\n").removesuffix("\r")):
                     number += 1
                     yield line + "\n"

@@ -1,6 +1,7 @@
 """From proteins as they were read to splits that do not leak, with a report."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
@@ -20,6 +21,8 @@ from eqxesm.data.scan import NO_DIGEST, Scan, Split, clean_or_none, digest
 from eqxesm.data.similarity import nearest_identity
 from eqxesm.errors import InputError, pluralise
 from heads.fields import Count
+
+_log = logging.getLogger(__name__)
 
 
 @configuration
@@ -172,6 +175,7 @@ def _leave_out_similar(training: Scan, held_out: list[Scan], policy: Policy) -> 
     targets = LazySequence(sum(map(len, parts)), lambda _: "", lambda: chain.from_iterable(parts))
     identity = nearest_identity(training.sequences(), targets)
     if identity is None:
+        _log.warning("mmseqs is not installed, so max_identity is not checked")
         return "not checked: mmseqs is not installed"
     leaks = identity >= policy.max_identity
     if not leaks.any():

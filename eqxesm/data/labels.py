@@ -39,7 +39,8 @@ class LabelReader:
         word = _WHOLE.sub(r"\1", text.strip().lower())
         found = next((spelling for spelling in SPELLINGS if word in spelling), None)
         if found is None:
-            raise InputError(f"{place}: label is {text[:30]!r}, expected 1 or 0. Leave it empty if unknown.")
+            words = ", ".join("/".join(spelling) for spelling in SPELLINGS)
+            raise InputError(f"{place}: label is {text[:30]!r}, expected one of {words}. Leave it empty if unknown.")
         if self.spelling not in (None, found):
             earlier = " and ".join(self.spelling or ())
             raise InputError(f"{place}: label is {text!r}, but earlier ones are {earlier}. Spell all alike.")
@@ -64,5 +65,6 @@ def as_labels(values: Any, number: int) -> Int[np.ndarray, " proteins"]:
         label = labels[position]
         if is_missing(label):
             raise InputError(f"label {position + 1} is missing ({label}). Leave its protein out.")
-        raise InputError(f"label {position + 1} is {label}, expected 1 (soluble) or 0 (insoluble)")
+        shown = repr(str(label)) if isinstance(label, str) else label
+        raise InputError(f"label {position + 1} is {shown}, expected 1 (soluble) or 0 (insoluble)")
     return labels.astype(np.int64)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from eqxesm.alphabet import RESIDUES
 from eqxesm.data import formats
 from eqxesm.data.formats import STANDARD_INPUT, Rows, suffix_of
 from eqxesm.data.labels import LabelReader
@@ -133,10 +134,10 @@ def _find_columns(name: str, header: list[str], columns: Columns, labelled: bool
         if found[kind] is None and given is not None:
             if header[0].startswith(">"):
                 raise InputError(f"{name}: is FASTA. Give its name the ending .fasta.")
-            raise InputError(
-                f"{name}: no column {given!r}. Its columns: {_list_columns(header)}. Name the right one "
-                f"(--{kind}-column, in a recipe {kind}_column)."
-            )
+            advice = f"Name the right one (--{kind}-column, in a recipe {kind}_column)."
+            if any(len(field) > 20 and set(field.upper()) <= set(RESIDUES) for field in header):
+                advice = "The first row seems to be a protein: put the names of the columns above it."
+            raise InputError(f"{name}: no column {given!r}. Its columns: {_list_columns(header)}. {advice}")
         if found[kind] not in (None, given, "id"):
             _log.info("%s: the %s is read from column %r (--%s-column names another)", name, kind, found[kind], kind)
     return replace(columns, **found)
@@ -190,7 +191,9 @@ def to_proteins(
         if not protein_id.strip():
             protein_id, remark = made_up, "no id, so the row's number is used"
         sequence = row[columns.sequence]
-        if is_missing(sequence):
+        if "\n" in protein_id.strip():
+            protein_id, sequence, remark = made_up, "", "the id spans several lines: check the quotes"
+        elif is_missing(sequence):
             held = repr(sequence.strip()) if sequence.strip() else "nothing"
             sequence, remark = "", f"no sequence: the cell holds {held}"
         yield Protein(
@@ -206,7 +209,7 @@ def to_proteins(
 
 
 def _read_field(row: Mapping[str, str], column: str | None) -> str | None:
-    return None if column is None else row[column].strip() or None
+    return None if column is None or is_missing(row[column]) else row[column].strip()
 
 
 def _parse_header(place: str, words: list[str]) -> int | None:

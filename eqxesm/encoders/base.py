@@ -61,10 +61,10 @@ def check_inputs(inputs: Inputs) -> None:
 
 
 def in_vocabulary(inputs: Inputs) -> Bool[Array, " length"]:
-    """True where a token is one of the vocabulary, or nothing of a soft position is NaN."""
+    """True where a token is one of the vocabulary, or all of a soft position is finite."""
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         return jnp.asarray((inputs >= 0) & (inputs < VOCAB_SIZE))
-    return ~jnp.isnan(jnp.asarray(inputs)).any(axis=-1)
+    return jnp.isfinite(jnp.asarray(inputs)).all(axis=-1)
 
 
 def as_probabilities(inputs: Inputs) -> Float[Array, "length vocab"]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from eqxesm.config import configuration
-from heads.fields import Count
+from heads.fields import Width
 
 D_HEAD = 64
 """Width of an attention head in every published ESM-C."""
@@ -15,10 +15,10 @@ D_HEAD = 64
 class ESMCConfig:
     """The architecture of an ESM-C encoder."""
 
-    layers: Count
-    d_model: Count
-    heads: Count
-    d_ffn: Count
+    layers: Width
+    d_model: Width
+    heads: Width
+    d_ffn: Width
     lm_head: bool = True
     type: Literal["esmc"] = "esmc"
 

@@ -212,8 +212,10 @@ class ESMC(AbstractEncoder):
         check_tokens(tokens)
         tokens = jnp.asarray(tokens)
         standard = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
-        likeliest = self._logits(tokens, sequence_id)[:, standard].argmax(axis=-1) + FIRST_RESIDUE
-        return jnp.where(tokens == MASK, likeliest.astype(tokens.dtype), tokens)
+        logits = self._logits(tokens, sequence_id)[:, standard]
+        likeliest = (logits.argmax(axis=-1) + FIRST_RESIDUE).astype(tokens.dtype)
+        # A token outside the vocabulary makes NaN of the logits.
+        return jnp.where((tokens == MASK) & jnp.isfinite(logits).all(axis=-1), likeliest, tokens)
 
     def __repr__(self) -> str:
         c = self.config

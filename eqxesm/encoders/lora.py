@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Strict
 from eqxesm.checkpoint.record import is_about, with_about
 from eqxesm.config import configuration
 from eqxesm.errors import InputError
-from heads.fields import Count, Positive
+from heads.fields import Positive, Width
 
 Tree = TypeVar("Tree")
 
@@ -55,7 +55,7 @@ Targets = Annotated[
 class LoRAConfig:
     """Size of the adapters, and the linear layers of every block that get one."""
 
-    rank: Count = 8
+    rank: Width = 8
     alpha: Positive = 16.0  # the product is scaled by alpha / rank
     targets: Targets = ("query", "key", "value", "out")
 

@@ -66,8 +66,10 @@ def evaluate_file(
         **proteins.describe_left_out(),
         **measured,
     }
-    if trained_on is not None and identities is None:
-        report["note"] = NO_MMSEQS
+    if trained_on is not None:
+        report["in_training_too"] = len(set(proteins.sequences) & set(trained_on.sequences))
+        if identities is None:
+            report["note"] = NO_MMSEQS
     write_report(
         out, REPORT, report, lambda folder: draw_evaluation(folder, proteins.labels, predictions, threshold, report)
     )
@@ -90,6 +92,8 @@ def format_evaluation(report: Mapping[str, Any]) -> str:
 def format_remarks(report: Mapping[str, Any]) -> list[str]:
     """Lines that a reader of the figures should know."""
     lines = [f"baselines fitted on {report['baselines_fitted_on']}", *format_left_out(report)]
+    if report.get("in_training_too"):
+        lines.append(f"{pluralise(report['in_training_too'], 'protein')} of the data: in the training data too")
     return [*lines, *filter(None, (report["untagged"].get("note"), report.get("note")))]
 
 

@@ -71,8 +71,8 @@ def find_checkpoint(source: str | os.PathLike, revision: str | None = None, acce
             raise
         # A name that is too long or holds NUL, a folder without permission.
         raise InputError(f"{source}: cannot be looked up ({getattr(error, 'strerror', None) or error})") from error
-    if not REPOSITORY.fullmatch(str(source)):
-        hint = "Make an ESM-C encoder with: python -m conversion.port"
+    if not isinstance(source, str) or not REPOSITORY.fullmatch(source):
+        hint = "ESM-C encoders are made by python -m conversion.port."
         raise InputError(f"{source}: folder not found, and not the name of a Hub repository (owner/name). {hint}")
     return download(str(source), revision, FILES, access)
 

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from eqxesm.errors import InputError
 from eqxesm.training.filters import BLOCKS, is_matrix, path_names
 
 AXIS = "devices"
@@ -19,7 +20,7 @@ AXIS = "devices"
 def start_processes() -> None:
     """Join the other processes of a run, if the environment (JAX's or SLURM's) declares any."""
     declared = "JAX_COORDINATOR_ADDRESS" in os.environ
-    if (declared or int(os.environ.get("SLURM_NTASKS", "1")) > 1) and not jax.distributed.is_initialized():
+    if (declared or (_read_number("SLURM_NTASKS") or 1) > 1) and not jax.distributed.is_initialized():
         # JAX reads the address from the environment, but not these two.
         jax.distributed.initialize(
             num_processes=_read_number("JAX_NUM_PROCESSES"), process_id=_read_number("JAX_PROCESS_ID")
@@ -27,7 +28,10 @@ def start_processes() -> None:
 
 
 def _read_number(variable: str) -> int | None:
-    return int(os.environ[variable]) if variable in os.environ else None
+    value = os.environ.get(variable)
+    if value is not None and not value.isdecimal():
+        raise InputError(f"the environment variable {variable} is {value!r}, expected a number")
+    return None if value is None else int(value)
 
 
 def make_mesh() -> Mesh:

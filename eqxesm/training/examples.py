@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from eqxesm.alphabet import pad
+from eqxesm.alphabet import check_tokens, pad
 from eqxesm.data.batching import Buckets, choose_buckets
 from eqxesm.data.labels import Labels, as_labels
 from eqxesm.errors import InputError
@@ -45,7 +45,12 @@ class Examples:
         proteins = as_sequence(proteins, "token arrays")
         if not len(proteins):
             raise InputError("no proteins to train on")
+        for name, given in (("ids", ids), ("lengths", lengths)):
+            if given is not None and len(given) != len(proteins):
+                raise InputError(f"{name} has {len(given)} entries for {len(proteins)} proteins")
         if lengths is None:
+            for number in range(len(proteins)):
+                check_tokens(proteins[number])
             lengths = np.array([len(proteins[i]) for i in range(len(proteins))])
         values = {"proteins": proteins, "labels": as_labels(labels, len(proteins)), "ids": ids, "lengths": lengths}
         for name, value in values.items():

@@ -140,12 +140,12 @@ def _fill_file(
     compute: Callable[[np.ndarray, np.ndarray, Flush], None],
 ) -> None:
     """Write a file of the cache. It has another name until it is whole."""
-    if path.exists():
+    size = shape[0] * shape[1] * dtype.itemsize
+    if path.exists() and path.stat().st_size == size:
         return
     partial, flags = path.with_suffix(".partial"), path.with_suffix(".done")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        size = shape[0] * shape[1] * dtype.itemsize
         if not (partial.exists() and partial.stat().st_size == size and flags.exists()):
             for file, length in ((partial, size), (flags, count)):
                 with open(file, "wb") as opened:

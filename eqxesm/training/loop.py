@@ -71,6 +71,8 @@ def fit(
         report: called after every epoch, in the first process.
         progress: show bars on standard error, if that is a terminal.
     """
+    if tests and (taken := {"training", "validation"} & tests.keys()):
+        raise InputError(f"tests has the name {min(taken)!r}, which stands for another set. Choose another.")
     sets = {"training": training, "validation": validation, **(tests or {})}
     about = dataclasses.replace(model.about, record=None)
     setup, now = _set_up(model, sets, config, cache, progress)
@@ -78,6 +80,8 @@ def fit(
     run = Progress()
     if kept is not None:
         now, run = shard(kept[0], setup.mesh), kept[1]
+        if not 0 <= run.step <= len(setup.steps):
+            raise InputError(f"the run is at step {run.step} of {len(setup.steps)}: it is damaged. Choose another.")
     best = now.validated
     batches = _training_batches(setup, run.step)
     while not run.done:

@@ -226,7 +226,7 @@ def build_model(recipe: Recipe) -> SolubilityModel:
 
 def file_name(title: str) -> str:
     """A title as the name of a file or folder."""
-    return re.sub(r"[^\w-]+", "_", title)[:80]
+    return re.sub(r"[^\w-]+", "_", title)[:60]
 
 
 def find_differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

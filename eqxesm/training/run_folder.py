@@ -17,7 +17,7 @@ from eqxesm.checkpoint.leaves import fingerprint
 from eqxesm.data.hygiene import Splits
 from eqxesm.data.hygiene_report import Hygiene
 from eqxesm.errors import InputError
-from eqxesm.files import make_folder, nearest_existing, write_file
+from eqxesm.files import make_folder, nearest_existing, read_json, write_file
 from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare, trainable
@@ -71,10 +71,12 @@ def check_digests(folder: Path, digests: Mapping[str, str]) -> None:
     path = folder / DIGESTS
     if not path.exists():
         return
-    earlier = json.loads(path.read_text())
+    earlier = read_json(path)
+    if not isinstance(earlier, dict):
+        raise InputError(f"{path}: damaged. Choose another folder.")
     for what, digest in digests.items():
         if earlier.get(what) != digest:
-            change = f"digest {earlier.get(what, 'unknown')[:12]}, now {digest[:12]}"
+            change = f"digest {str(earlier.get(what, 'unknown'))[:12]}, now {digest[:12]}"
             raise InputError(f"{folder}: holds a run whose {what} differed ({change}). Choose another folder.")
 
 

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from eqxesm.checkpoint.leaves import fill_leaves, named_leaves
 from eqxesm.checkpoint.record import About
 from eqxesm.checkpoint.tensors import TensorSpec, open_folder, write_tensors
 from eqxesm.errors import InputError
-from eqxesm.files import recover_folder, replace_folder
+from eqxesm.files import read_bytes, recover_folder, replace_folder
 from eqxesm.model import SolubilityModel
 from eqxesm.training.devices import fetch, is_first, wait_for_all
 
@@ -157,8 +157,12 @@ class RunState:
         return SolubilityModel.from_pretrained(self.model)
 
     def _states(self) -> list[Path]:
-        return sorted(self._folder.glob("state-*"))
+        return sorted(path for path in self._folder.glob("state-*") if path.is_dir())
 
 
 def _read_progress(folder: Path) -> Progress:
-    return TypeAdapter(Progress).validate_json((folder / PROGRESS).read_bytes())
+    path = folder / PROGRESS
+    try:
+        return TypeAdapter(Progress).validate_json(read_bytes(path))
+    except (ValidationError, FileNotFoundError) as error:
+        raise InputError(f"{path}: missing or damaged, so the run cannot go on. Choose another folder.") from error

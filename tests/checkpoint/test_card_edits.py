@@ -170,6 +170,15 @@ def test_aliases_are_kept_where_the_metadata_still_parses():
         merge_cards(NEW, "---\nlibrary_name: &a x\ny: *a\n---\nwords")
 
 
+def test_refuses_aliases_that_stand_for_a_billion_values():
+    levels = [f"- &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9)]
+    bomb = "\n".join(["---", "tags:", f"- &a0 [{', '.join('x' * 10)}]", *levels, "---", "words"])
+    with pytest.raises(InputError, match=r"is not YAML \(over 10 aliases"):
+        merge_cards(NEW, bomb)
+    with pytest.raises(InputError, match=r"is not YAML \(over 10 aliases"):
+        merge_cards(bomb, NEW)
+
+
 def test_a_comment_notes_what_we_wrote_and_cannot_be_ended_by_it():
     note = note_fields({"license": "--> mit", "library_name": "eqxesm", "tags": ["a"]})
     assert note.startswith("<!-- written by eqxesm: {")

@@ -182,6 +182,17 @@ def test_saving_into_an_empty_folder_and_below_missing_ones(tmp_path):
         assert bits(SolubilityModel.from_pretrained(folder)) == bits(made("small"))
 
 
+def test_a_folder_in_the_place_of_a_file_is_left_alone(copy):
+    folder = copy("small")
+    (folder / "README.md").unlink()
+    (folder / "README.md").mkdir()
+    (folder / "README.md" / "notes.txt").write_text("mine")
+    before = contents(folder)
+    with pytest.raises(InputError, match=r"holds README\.md, which is no part of the checkpoint"):
+        made("model").save_pretrained(folder)
+    assert contents(folder) == before
+
+
 @pytest.mark.parametrize(
     "stranger",
     ["notes.txt", "vocab.json", "weights.safetensors", "sub", "model-notes.safetensors",

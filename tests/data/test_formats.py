@@ -209,8 +209,8 @@ def test_a_sequence_longer_than_the_limit_of_csv(write):
         ("p.fasta", "\n\nMKV\n", r"line 3: not FASTA: .*'>'"),
         ("p.fasta", "id,sequence\na,MKV\n", r"line 1: not FASTA: .*ends in \.csv or \.tsv"),
         ("p.txt", "id\tsequence\na\tMKV\n", r"line 1: not FASTA: .*ends in \.csv or \.tsv"),
-        ("p.fasta", b">a\nMKV\n>b\xff\nM\n", "line 3: not text"),
-        ("p.fasta", b"\xef\xbb\xbf>a\nM\n>\xc3\xa9\n\xff", "line 4: not text"),
+        ("p.fasta", b">a\nMKV\n>b\x81\nM\n", "line 3: not text"),
+        ("p.fasta", b"\xef\xbb\xbf>a\nM\n>\xc3\xa9\n\x81", "line 4: not text"),
         ("p.fasta", b">a\r\nMKV\r\n>b\0\r\nM\n", "line 3: not text"),
         ("p.csv", ">a\nM\n".encode("utf-16"), r"is UTF-16 text\. Save it as UTF-8\.$"),
         ("p.fasta", b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", r"is an Excel workbook\. Save it as CSV\.$"),
@@ -224,8 +224,7 @@ def test_a_sequence_longer_than_the_limit_of_csv(write):
         ("p.fasta", b"BZh91AY", "is compressed with bzip2"),
         ("p.csv", "name,aa\na,MKV\n", r"no column 'sequence'.* columns: 'name', 'aa'\. .*--sequence-column"),
         ("p.csv", "M" * 5000 + "\n", r"no column 'sequence'.*'M{30}'\."),
-        ("p.csv", 'sequence,b\n"MKV,1\n', r"line \d: malformed \(unexpected end of data\)"),
-        ("p.csv", 'sequence,b\n"MKV"x,1\n', "line 2: malformed"),
+        ("p.csv", "M" * 5000 + ",1\n", "The first row seems to be a protein"),
     ],
 )
 def test_refuses_malformed_files(write, name, content, said):
@@ -302,8 +301,8 @@ def test_the_first_protein_comes_before_the_rest_is_written(tmp_path, name, star
 @pytest.mark.parametrize(
     ("name", "start", "row", "bad", "said"),
     [
-        ("p.fasta", "", ">p{}\nMKV\n", ">x\n\xff\n", "line 2002: not text"),
-        ("p.tsv", "id\tsequence\n", "p{}\tMKV\n", 'x\t"M', "line 1002: malformed"),
+        ("p.fasta", "", ">p{}\nMKV\n", ">x\n\x81\n", "line 2002: not text"),
+        ("p.tsv", "id\tsequence\n", "p{}\tMKV\n", "x\tM\0", "line 1002: not text"),
     ],
 )
 @pytest.mark.parametrize("compress", [False, True], ids=["plain", "gzip"])
@@ -322,6 +321,21 @@ def test_a_bad_last_line_fails_only_when_it_is_reached(write, name, start, row, 
     ("name", "text", "protein"),
     [
         ("p.fasta", ">a\nMKV\n> \nMA\n>b\nML\n", Protein("record_2", "MA", remark="header without an id")),
+        (
+            "p.csv",
+            'id,sequence\na,MKV\nx,"MA\nb,ML\n',
+            Protein("2", "", remark="line 3 is malformed (unexpected end of data): check its quotes"),
+        ),
+        (
+            "p.csv",
+            'id,sequence\na,MKV\nx,"M"A\nb,ML\n',
+            Protein("2", "", remark="""line 3 is malformed (',' expected after '"'): check its quotes"""),
+        ),
+        (
+            "p.csv",
+            'id,sequence\na,MKV\n"x,MA\ny",MA\nb,ML\n',
+            Protein("2", "", remark="the id spans several lines: check the quotes"),
+        ),
         ("p.csv", "id,sequence\na,MKV\n ,MA\nb,ML\n", Protein("2", "MA", remark="no id, so the row's number is used")),
         ("p.csv", "id,sequence\na,MKV\nMA\nb,ML\n", Protein("2", "", remark="line 3 has 1 field, the header 2")),
         ("p.csv", "id,sequence\na,MKV\nx,MA,1\nb,ML\n", Protein("2", "", remark="line 3 has 3 fields, the header 2")),
@@ -334,6 +348,27 @@ def test_a_bad_record_is_remarked_and_harms_no_other(write, name, text, protein)
 
 def test_comments_of_fasta_are_passed_over(write):
     assert list(read_proteins(write("p.fasta", "; made by hand\n>a\nMK\n# more\nV\n;\n>b\nML\n"))) == RECORDS
+
+
+def test_text_of_windows_is_read_and_told(write, caplog):
+    path = write("p.csv", "id,sequence\nSchl\xfcssel,MKV\nb,ML\n".encode("latin-1"))
+    assert list(read_proteins(path)) == [Protein("Schlüssel", "MKV"), Protein("b", "ML")]
+    assert [message.partition(", ")[2] for message in caplog.messages] == ["line 2: not UTF-8, read as Windows-1252"]
+
+
+def test_words_for_a_missing_cluster_are_no_cluster(write):
+    path = write("p.csv", "id,sequence,group\na,MKV,NA\nb,ML,nan\nc,MA,7\n")
+    assert [p.cluster for p in read_proteins(path, Columns(id="id", cluster="group"))] == [None, None, "7"]
+
+
+def test_inches_in_two_rows_do_not_join_them(write):
+    path = write("p.csv", 'id,note,sequence\na,5" probe,MKV\nb,,ML\nc,6" probe,MA\n')
+    assert [protein.id for protein in read_proteins(path)] == ["a", "b", "c"]
+
+
+def test_the_line_of_excel_that_names_the_delimiter(write):
+    path = write("p.csv", "sep=;\nid;sequence\na;MKV\n")
+    assert list(read_proteins(path)) == [Protein("a", "MKV")]
 
 
 def test_strings_of_parquet_that_are_not_marked_as_text(tmp_path):

@@ -69,9 +69,9 @@ def test_refuses_columns_of_fasta(write):
         ("p.csv", "sequence\nM\n", "no column 'label'"),
         ("p.csv", "sequence,label\nM,1\nM,yes\n", r"line 3 \(2\): label is 'yes', but earlier ones are 1 and 0"),
         ("p.csv", "sequence,label\nM,soluble\nM,1\n", r"label is '1', but earlier ones are soluble and insoluble"),
-        ("p.csv", "sequence,label\nM,2\n", r"line 2 \(1\): label is '2', expected 1 or 0"),
-        ("p.csv", "sequence,label\nM,0.5\n", r"line 2 \(1\): label is '0.5', expected 1 or 0"),
-        ("p.csv", "sequence,label\nM,1e0\n", r"line 2 \(1\): label is '1e0', expected 1 or 0"),
+        ("p.csv", "sequence,label\nM,2\n", r"line 2 \(1\): label is '2', expected one of 1/0, true/false"),
+        ("p.csv", "sequence,label\nM,0.5\n", r"line 2 \(1\): label is '0.5', expected one of 1/0, true/false"),
+        ("p.csv", "sequence,label\nM,1e0\n", r"line 2 \(1\): label is '1e0', expected one of 1/0, true/false"),
     ],
 )
 def test_refuses_labels(write, name, content, said):

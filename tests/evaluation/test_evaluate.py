@@ -245,6 +245,7 @@ def test_no_figures_by_identity_without_mmseqs(run, write, monkeypatch):
     assert found["note"].startswith("mmseqs")
     assert "no figures by identity" in found["note"]
     assert found["note"] in err.splitlines()
+    assert f"{found['in_training_too']:,} proteins of the data: in the training data too" in err.splitlines()
     assert not Path("report/by_identity.png").exists()
 
 

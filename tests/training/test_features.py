@@ -60,6 +60,13 @@ def test_cached_features_are_not_computed_again(tmp_path, monkeypatch):
     assert file.stat().st_size == 30 * 32 * 4
 
 
+def test_a_damaged_file_of_the_cache_is_made_again(tmp_path):
+    first = np.array(compute(cache=tmp_path).rows)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    np.testing.assert_array_equal(compute(cache=tmp_path).rows, first)
+
+
 @pytest.mark.parametrize(
     "other",
     [

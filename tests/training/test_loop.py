@@ -61,6 +61,13 @@ def test_baselines_learn(head):
     assert epochs[-1].training.accuracy > epochs[0].training.accuracy
 
 
+@pytest.mark.parametrize("name", ["training", "validation"])
+def test_refuses_a_test_set_that_would_take_the_place_of_another(name):
+    few = examples(10, 0, longest=38)
+    with pytest.raises(InputError, match=f"tests has the name '{name}'"):
+        fit(baseline("composition"), few, few, SMALL, tests={name: few})
+
+
 @pytest.mark.parametrize("strategy", [pytest.param("joint", marks=pytest.mark.slow), "lora", "frozen"])
 def test_every_strategy_learns_and_changes_only_its_parameters(strategy):
     start = tiny(lm_head=True)
@@ -373,7 +380,7 @@ def test_temperature_is_recovered():
         (2, [0.0, np.nan], r"label 2 is missing \(nan\)"),
         (2, [0, None], r"label 2 is missing \(None\)"),
         (2, [0, 0.5], "label 2 is 0.5"),
-        (2, ["0", "1"], "label 1 is 0, expected 1"),
+        (2, ["0", "1"], "label 1 is '0', expected 1"),
     ],
 )
 def test_refuses_examples_without_fitting_labels(proteins, labels, message):

@@ -2,8 +2,10 @@
 
 import errno
 import json
+import shlex
 import shutil
 import tomllib
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_
 
 from eqxesm import InputError, SolubilityModel
 from eqxesm.checkpoint import folder as checkpoint_folder
+from eqxesm.cli import train as cli_train
 from eqxesm.cli.main import main
 from eqxesm.data.protein import Protein
 from eqxesm.data.proteins import read_proteins
@@ -310,6 +313,64 @@ def test_stopped_run_resumes_to_the_bit(done, recipe, tmp_path, capsys):
     # The earlier epochs are in the table too.
     numbers = [line.split()[0] for line in capsys.readouterr().out.splitlines()[3:6]]
     assert numbers == ["1", "2", "3"]
+
+
+def assert_resuming_fails(said, recipe, folder, capsys):
+    capsys.readouterr()
+    assert train(recipe, folder, "--resume") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("eqxesm: error: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("state/progress.json", "{", "missing or damaged"),
+        ("state/progress.json", '{"step": "a"}', "missing or damaged"),
+        ("state/progress.json", None, "missing or damaged"),
+        ("state/progress.json", '{"step": -5}', "is at step -5 of"),
+        ("state/progress.json", '{"step": 1000000}', "is at step 1000000 of"),
+        ("state/model.safetensors", "", "not a readable safetensors file"),
+        ("digests.json", "{", "not readable as JSON"),
+        ("digests.json", "[]", "damaged"),
+        ("digests.json", '{"data": null}', "holds a run whose data differed"),
+    ],
+)
+def test_refuses_to_resume_a_damaged_run(file, text, said, done, recipe, tmp_path, capsys):
+    copy = shutil.copytree(done, tmp_path / "run")
+    shutil.rmtree(copy / "report")
+    (state_folder,) = copy.glob("state-*")
+    path = copy / file if "/" not in file else state_folder / file.partition("/")[2]
+    path.unlink() if text is None else path.write_text(text)
+    assert_resuming_fails(said, recipe, copy, capsys)
+
+
+def test_a_model_that_is_gone_is_not_looked_for_on_the_hub(done, recipe, tmp_path, capsys, monkeypatch):
+    copy = shutil.copytree(done, tmp_path / "run")
+    shutil.rmtree(copy / "report")
+    shutil.rmtree(copy / "model")
+    monkeypatch.chdir(tmp_path)
+    assert_resuming_fails("run/model: folder not found", recipe, Path("run"), capsys)
+
+
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [
+        ("data.root=/home/ann/data", "data.root=data"),
+        ("data.root=../data", "data.root=data"),
+        ('data.test=[{path="/home/ann/t.csv"}]', "data.test=..."),
+        (r"data.root='C:\Users\ann'", "data.root=ann"),
+        ("data.training.0.citation='see /home/ann/x'", "data.training.0.citation=..."),
+        ("data.training.0.citation='https://a.org/b'", "data.training.0.citation=https://a.org/b"),
+        ("model.encoder={pretrained='me/esmc'}", "model.encoder={pretrained='me/esmc'}"),
+    ],
+)
+def test_the_command_on_the_card_names_no_folder_of_the_machine(setting, shown):
+    options = Namespace(recipe="/home/ann/r.toml", settings=[setting], out="~/runs/a")
+    words = shlex.split(cli_train._describe_command(options))
+    assert words == ["eqxesm", "train", "r.toml", "--set", shown, "--out", "a"]
 
 
 def test_interrupted_run_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):

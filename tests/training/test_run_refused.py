@@ -23,7 +23,7 @@ def first_of_training(made: list[dict]) -> None:
     ("name", "change", "message"),
     [
         ("training", lambda made: made[0].update(label=2),
-         "training.csv, line 2 (training:1): label is '2', expected 1 or 0"),
+         "training.csv, line 2 (training:1): label is '2', expected one of 1/0, true/false"),
         ("test", lambda made: made[3].update(label="yes"),
          "test.csv, line 5 (test set:4): label is 'yes', but earlier ones are 1 and 0"),
         ("training", lambda made: [row.update(label=1) for row in made],
@@ -206,6 +206,14 @@ def test_missing_extra_is_named(recipe, tmp_path):
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert done.stderr.startswith(f"eqxesm: error: {expected}")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("variable", ["SLURM_NTASKS", "JAX_NUM_PROCESSES"])
+def test_refuses_an_environment_that_makes_no_sense(variable, recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1") if "JAX" in variable else None
+    monkeypatch.setenv(variable, "two")
+    error = refused(capsys, recipe, tmp_path / "run")
+    assert f"the environment variable {variable} is 'two', expected a number" in error
 
 
 def test_missing_tracker_is_named(recipe, tmp_path, capsys, monkeypatch):
