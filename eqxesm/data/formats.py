@@ -50,7 +50,7 @@ OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
 MAX_ROW_LINES = 100
 """Lines that one row of a table may have."""
 
-_CONTROL = re.compile(r"[\0-\x08\x0e-\x1a]")
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a]")
 
 _log = logging.getLogger(__name__)
 
@@ -198,12 +198,14 @@ def read_lines(name: str, path: str | os.PathLike[str]) -> Iterator[str]:
                 try:
                     text = raw.decode("utf-8-sig" if number == 0 else "utf-8")
                 except UnicodeDecodeError:
+                    if _CONTROL.search(raw + file.peek(4096)):
+                        raise
                     # Excel on Windows writes CSV so.
                     text = raw.decode("cp1252")
                     if not encoding_told:
                         _log.warning("%s, line %d: not UTF-8, read as Windows-1252", name, number + 1)
                     encoding_told = True
-                if _CONTROL.search(text):
+                if _CONTROL.search(raw):
                     raise UnicodeDecodeError("utf-8", raw, 0, 1, "control characters")
                 for line in re.split("\r\n|\r|\n", text.removesuffix("\n").removesuffix("\r")):
                     number += 1
