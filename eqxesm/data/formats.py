@@ -205,8 +205,8 @@ def read_lines(name: str, path: str | os.PathLike[str]) -> Iterator[str]:
                     if not encoding_told:
                         _log.warning("%s, line %d: not UTF-8, read as Windows-1252", name, number + 1)
                     encoding_told = True
-                if _CONTROL.search(raw):
-                    raise UnicodeDecodeError("utf-8", raw, 0, 1, "control characters")
+                if b"\0" in raw:
+                    raise UnicodeDecodeError("utf-8", raw, 0, 1, "NUL")
                 for line in re.split("\r\n|\r|\n", text.removesuffix("\n").removesuffix("\r")):
                     number += 1
                     yield line + "\n"

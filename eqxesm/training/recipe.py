@@ -226,7 +226,9 @@ def build_model(recipe: Recipe) -> SolubilityModel:
 
 def file_name(title: str) -> str:
     """A title as the name of a file or folder."""
-    return re.sub(r"[^\w-]+", "_", title)[:60]
+    name = re.sub(r"[^\w-]+", "_", title)[:80]
+    # Names of files have at most 255 bytes.
+    return name.encode()[:200].decode(errors="ignore")
 
 
 def find_differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -263,6 +263,7 @@ def test_cross_validation_refuses_test_sets(file):
         ("table.md", "table_md"),
         ("µ-set (2019)", "µ-set_2019_"),
         ("x" * 300, "x" * 80),
+        ("蛋" * 80, "蛋" * 66),
     ],
 )
 def test_titles_as_names_of_folders(title, name):
