@@ -82,7 +82,7 @@ def _check_archive(file: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             records = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        reason = f"torch.save writes a zip archive, and this is none: {one_line(error)}"
+        reason = f"not a zip archive, as torch.save writes: {one_line(error)}"
         raise InputError(f"{file}: not a plain file of weights ({reason})") from error
     for record in records:
         if record.compress_type != zipfile.ZIP_STORED:

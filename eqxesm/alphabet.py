@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Bool, Int
 
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, at
 from eqxesm.sequences import as_sequence, as_text, is_missing, is_text
 
 AnyArray = np.ndarray | jax.Array
@@ -90,10 +90,8 @@ class Tokenizer:
         """Encode proteins and pad them on the right, to `length` tokens or to the longest."""
         rows = []
         for number, sequence in enumerate(as_sequence(sequences, "sequences"), 1):
-            try:
+            with at(f"sequence {number}"):
                 rows.append(self.encode(sequence))
-            except InputError as error:
-                raise InputError(f"sequence {number}: {error}") from error
         return pad(rows, length)
 
     def __call__(self, *_: Any, **__: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -53,6 +54,11 @@ def parse(kind: Any, values: Any, where: object) -> Any:
 def describe(config: Any) -> dict[str, Any]:
     """Write a configuration as JSON values, the inverse of `parse`."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def leave_out_unset(self: Any, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Write a configuration without the fields that are not set, for `model_serializer(mode="wrap")`."""
+    return without_none(serialise(self))
 
 
 def without_none(values: Any) -> Any:

@@ -1,6 +1,8 @@
 """The exception for input that cannot be used."""
 
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 
 MAX_CHARACTERS = 2000
 
@@ -19,6 +21,15 @@ class InputError(ValueError):
         half = MAX_CHARACTERS // 2
         long = len(shown) > MAX_CHARACTERS
         super().__init__(f"{shown[:half]} ... {shown[-half:]}" if long else shown)
+
+
+@contextmanager
+def at(place: object) -> Generator[None, None, None]:
+    """Say where it was that an input was refused."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
 
 
 def printable(text: str) -> str:

@@ -24,6 +24,17 @@ def expand_user(path: str | os.PathLike) -> str:
     return os.path.expanduser(os.fspath(path))
 
 
+@contextmanager
+def looking_up(path: str | os.PathLike) -> Generator[None, None, None]:
+    """Explain a path that cannot be looked up: too long, without permission, or with a NUL in it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be looked up ({getattr(error, 'strerror', None) or error})") from error
+
+
 def check_readable(path: str | os.PathLike) -> None:
     """Refuse what is not a file, by what it is. A missing file raises `FileNotFoundError`."""
     if "\0" in os.fspath(path):

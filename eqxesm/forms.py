@@ -6,7 +6,7 @@ the fingerprint of its parameters, and hold what was trained on top of it.
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -20,7 +20,7 @@ from eqxesm.alphabet import CONTEXT_RESIDUES
 from eqxesm.checkpoint.folder import CONFIG, FILES, read_config
 from eqxesm.checkpoint.leaves import fingerprint, named_leaves
 from eqxesm.checkpoint.record import Base, Provenance
-from eqxesm.config import configuration, parse, without_none
+from eqxesm.config import configuration, leave_out_unset, parse
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.encoders import ENCODERS, ESMC, AbstractEncoder, EncoderConfig
 from eqxesm.encoders.lora import ADAPTER_LEAVES, LoRAConfig, add_lora, find_adapters, remove_lora
@@ -58,9 +58,7 @@ class Limits:
     min_residues: Count = 1
     trained_residues: Count | None = None
 
-    @model_serializer(mode="wrap")
-    def _leave_out_unset(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        return without_none(serialise(self))
+    _serialiser = model_serializer(mode="wrap")(leave_out_unset)
 
     def __post_init__(self):
         if self.min_residues > (self.trained_residues or self.max_residues):

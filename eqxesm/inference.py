@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from eqxesm.alphabet import AnyArray, check_tokens, pad
 from eqxesm.data.batching import TOKENS_PER_BATCH, batch_by_length, rows_per_batch
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, at
 from eqxesm.sequences import as_sequence
 
 
@@ -39,10 +39,8 @@ def map_proteins(
         raise InputError(f"tokens_per_batch is {tokens_per_batch!r}, expected a number of at least 1")
     proteins = as_sequence(proteins, "token arrays")
     for number, tokens in enumerate(proteins, 1):
-        try:
+        with at(f"protein {number}"):
             check_tokens(tokens)
-        except InputError as error:
-            raise InputError(f"protein {number}: {error}") from error
     results: list[Any] = [None] * len(proteins)
     with tqdm(total=len(proteins), unit=" proteins", disable=None if progress else True, leave=False) as bar:
         for length, indices in batch_by_length([len(t) for t in proteins], tokens_per_batch):

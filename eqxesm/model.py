@@ -25,7 +25,7 @@ from eqxesm.encoders import AbstractEncoder, Inputs, cast, residue_mask
 from eqxesm.encoders.attention import at_least_float32
 from eqxesm.encoders.base import in_vocabulary
 from eqxesm.encoders.lora import describe_lora
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, at
 from eqxesm.forms import Calibration, Limits, ModelSections, base_leaves, find_base, is_stored, load_base, read_sections
 from eqxesm.hub.download import Access, find_checkpoint
 from eqxesm.hub.upload import push_saved
@@ -160,12 +160,10 @@ class SolubilityModel(eqx.Module):
         tokens = []
         for number, sequence in enumerate(as_sequence(sequences, "sequences"), 1):
             text = as_text(sequence, f"sequence {number}")
-            try:
+            with at(f"sequence {number}"):
                 if is_missing(text):
                     raise InputError(f"{text!r} is a missing value. Leave it out.")
                 tokens.append(self.tokenize(self.clean(text)))
-            except InputError as error:
-                raise InputError(f"sequence {number}: {error}") from error
         return self.predict_tokens(tokens, tokens_per_batch=tokens_per_batch, progress=progress)
 
     def predict_tokens(
@@ -278,11 +276,9 @@ class SolubilityModel(eqx.Module):
         folder = locate_model(source, revision, hub)
         sections = read_sections(folder)
         encoder = load_base(sections, source, hub)
-        try:
+        with at(folder / CONFIG):
             skeleton = sections.make_skeleton()
             cls(skeleton["encoder"], skeleton["head"])
-        except InputError as error:
-            raise InputError(f"{folder / CONFIG}: {error}") from error
         given = None if encoder is None else base_leaves(skeleton, sections.form, encoder)
         parts = load_leaves(folder, skeleton, given)
         about = About(sections.provenance, sections.base, read_record(folder))

@@ -53,7 +53,7 @@ def predict_proteins(
 
 
 def _clean(model: SolubilityModel, protein: Protein) -> tuple[Cleaned | None, str | None]:
-    """The cleaned protein, or why there is none."""
+    """Clean a protein, or say why it cannot be used."""
     if protein.remark and not protein.sequence:
         return None, protein.remark
     try:

@@ -17,7 +17,7 @@ MISSING_WORDS = frozenset({
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value says that there is none: None, NaN, blank text, or a word such as `NA`."""
+    """Whether a value stands for a missing one: None, NaN, blank text, or a word such as `NA`."""
     if isinstance(value, str):
         return value.strip().lower() in MISSING_WORDS
     # pandas is not imported for this.

@@ -25,7 +25,7 @@ from eqxesm.checkpoint.tensors import (
     weight_files,
     write_tensors,
 )
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, at
 from eqxesm.files import checked_path, expand_user, read_bytes, read_json, read_text, replace_folder
 
 CONFIG = "config.json"
@@ -117,24 +117,21 @@ def keep_words(folder: Path, card: str) -> str:
         return card
     path = checked_path(folder, CARD)
     earlier = read_text(path)
-    try:
+    with at(path):
         return merge_cards(card, earlier)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _check_replaceable(folder: Path, partial: Path) -> None:
     """Refuse a folder that holds anything but a checkpoint of ours."""
     if not folder.is_dir():
         return
-    names = {item.name for item in folder.iterdir() if item != partial}
-    folders = {item.name for item in folder.iterdir() if item.name in names and item.is_dir()}
+    items = {item.name: item for item in folder.iterdir() if item != partial}
     # Checkpoints of other libraries have files of the same names.
     config = folder / CONFIG
-    if names and not (config.is_file() and b'"schema_version"' in read_bytes(config)):
-        raise InputError(f"{folder}: holds {min(names)} but no checkpoint of eqxesm. Choose another folder.")
-    ours = {CONFIG, CARD, *([INDEX] if INDEX in names else []), *weight_files(folder)}
-    if METRICS in names:
+    if items and not (config.is_file() and b'"schema_version"' in read_bytes(config)):
+        raise InputError(f"{folder}: holds {min(items)} but no checkpoint of eqxesm. Choose another folder.")
+    ours = {CONFIG, CARD, *([INDEX] if INDEX in items else []), *weight_files(folder)}
+    if METRICS in items:
         ours |= {METRICS, *PICTURES}
-    if foreign := sorted((names - ours) | folders):
+    if foreign := sorted(name for name, item in items.items() if name not in ours or item.is_dir()):
         raise InputError(f"{folder}: holds {foreign[0]}, which is no part of the checkpoint. Choose another folder.")

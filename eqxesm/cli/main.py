@@ -33,16 +33,20 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, but not within an import: compiled modules crash, or make another error of it."""
     while frame:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            threading.Timer(0.01, _thread.interrupt_main).start()
+            _interrupt_soon()
             return
         frame = frame.f_back
     raise KeyboardInterrupt
 
 
+def _interrupt_soon() -> None:
+    threading.Timer(0.01, _thread.interrupt_main).start()
+
+
 def _repeat_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
     """Interrupt again, a little later, where Python dropped it: within a finaliser or the like."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        threading.Timer(0.01, _thread.interrupt_main).start()
+        _interrupt_soon()
     else:
         sys.__unraisablehook__(unraisable)
 

@@ -3,14 +3,12 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import model_serializer
 
 from eqxesm.alphabet import RESIDUES
-from eqxesm.config import configuration, without_none
+from eqxesm.config import configuration, leave_out_unset
 from eqxesm.data.tags import strip_tags
 from eqxesm.errors import InputError, pluralise
 from heads.fields import Count
@@ -38,9 +36,7 @@ class Cleaning:
     strip_initial_met: bool = False
     truncate: Count | None = None
 
-    @model_serializer(mode="wrap")
-    def _leave_out_unset(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        return without_none(serialise(self))
+    _serialiser = model_serializer(mode="wrap")(leave_out_unset)
 
     def clean(self, sequence: str) -> Cleaned:
         """Upper case, no white space, trailing `*` removed, unknown letters as X, tags stripped."""

@@ -104,14 +104,15 @@ def _split_header(line: str, delimiter: str) -> list[str]:
 
 
 def _read_rows(lines: Iterator[str], number: int, delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Fields of each row, or what is wrong with it, with the number of its first line.
-
-    A row may span `MAX_ROW_LINES`. A quote that nobody closes spoils its own line alone.
-    """
+    """Fields of each row, or what is wrong with it, with the number of its first line."""
     waiting: deque[str] = deque()
-    while line := waiting.popleft() if waiting else next(lines, ""):
+
+    def take() -> str:
+        return waiting.popleft() if waiting else next(lines, "")
+
+    while line := take():
         row, quotes = [line], line.count('"')
-        while quotes % 2 and len(row) < MAX_ROW_LINES and (more := waiting.popleft() if waiting else next(lines, "")):
+        while quotes % 2 and len(row) < MAX_ROW_LINES and (more := take()):
             row.append(more)
             quotes += more.count('"')
         reader = csv.reader(row, delimiter=delimiter, strict=True)
@@ -119,6 +120,7 @@ def _read_rows(lines: Iterator[str], number: int, delimiter: str) -> Iterator[tu
         try:
             fields, used = next(reader), reader.line_num
         except csv.Error as error:
+            # A quote that nobody closes spoils its own line alone.
             fields, used = error, 1
         waiting.extendleft(reversed(row[used:]))
         yield number, fields

@@ -14,8 +14,9 @@ from eqxesm.checkpoint.folder import CONFIG, FILES
 from eqxesm.checkpoint.tensors import weight_files
 from eqxesm.config import COMMIT, REPOSITORY
 from eqxesm.errors import InputError
-from eqxesm.files import expand_user, recover_folder
+from eqxesm.files import expand_user, looking_up, recover_folder
 from eqxesm.hub.errors import UnreachableError, ask
+from eqxesm.hub.session import foreign_answer
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -55,7 +56,7 @@ def check_repository(name: str) -> None:
 
 def find_checkpoint(source: str | os.PathLike, revision: str | None = None, access: Access = Access()) -> Path:
     """Folder of a checkpoint: `source` itself, or a Hub repository, which is downloaded."""
-    try:
+    with looking_up(source):
         folder = Path(expand_user(source))
         recover_folder(folder)
         if folder.is_dir() and revision is None:
@@ -66,15 +67,10 @@ def find_checkpoint(source: str | os.PathLike, revision: str | None = None, acce
             raise InputError(f"{source}: is a folder, which has no revision. Leave out {revision}.")
         if folder.exists():
             raise InputError(f"{source}: is a file. Name the folder of the checkpoint.")
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        # A name that is too long or holds NUL, a folder without permission.
-        raise InputError(f"{source}: cannot be looked up ({getattr(error, 'strerror', None) or error})") from error
     if not isinstance(source, str) or not REPOSITORY.fullmatch(source):
         hint = "ESM-C encoders are made by python -m conversion.port."
         raise InputError(f"{source}: folder not found, and not the name of a Hub repository (owner/name). {hint}")
-    return download(str(source), revision, FILES, access)
+    return download(source, revision, FILES, access)
 
 
 def download(repository: str, revision: str | None, patterns: Sequence[str], access: Access = Access()) -> Path:
@@ -114,7 +110,7 @@ def _fetch(
     """Fetch the files of a commit that match `patterns`, and return their folder in the cache."""
     commit = info.sha or ""
     if not COMMIT.fullmatch(commit):
-        raise InputError(f"{where}: the answer is not that of a Hub (commit {commit[:60]!r}). Check HF_ENDPOINT.")
+        raise foreign_answer(where, commit)
     names = [file.rfilename for file in info.siblings or [] if _is_wanted(file.rfilename, patterns)]
     if not names:
         raise InputError(f"{where}: holds no file of a checkpoint")

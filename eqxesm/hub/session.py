@@ -51,11 +51,16 @@ def check_answer(where: str, status: int, headers: Mapping[str, str]) -> None:
         etags = (headers.get(name, "") for name in ("etag", "x-linked-etag"))
         plain = (etag.removeprefix("W/").strip('"') for etag in etags if etag)
         if not COMMIT.fullmatch(commit) or not all(map(_ETAG.fullmatch, plain)):
-            raise InputError(f"{where}: the answer is not that of a Hub (commit {commit[:60]!r}). Check HF_ENDPOINT.")
+            raise foreign_answer(where, commit)
     delay = retry_after(headers)
     if status >= 400 and delay is not None and delay > MAX_RETRY_AFTER:
         reason = "rate limit of the Hub reached" if status == 429 else f"the Hub fails (HTTP {status})"
         raise InputError(f"{where}: {reason}. Try again in {delay:.0f} seconds.")
+
+
+def foreign_answer(where: str, commit: str) -> InputError:
+    """The error for an answer that no Hub gives."""
+    return InputError(f"{where}: the answer is not that of a Hub (commit {commit[:60]!r}). Check HF_ENDPOINT.")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -13,7 +13,7 @@ from eqxesm.checkpoint.card_edits import merge_cards, replace_name
 from eqxesm.checkpoint.folder import CONFIG, FILES, SMALL_FILES, keep_words
 from eqxesm.checkpoint.tensors import INDEX, weight_files
 from eqxesm.config import COMMIT
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, at
 from eqxesm.files import checked_path, read_text, write_file
 from eqxesm.hub.download import INFO_TIMEOUT, Access, check_repository
 from eqxesm.hub.errors import ask
@@ -70,10 +70,8 @@ def upload(
     card = replace_name(read_text(files[CARD]), HERE, repository)
     if CARD in names:
         theirs = ask(lambda: api.hf_hub_download(repository, CARD, revision=before.sha), where)
-        try:
+        with at(f"{where}: {CARD}"):
             card = merge_cards(card, read_text(Path(theirs)))
-        except InputError as error:
-            raise InputError(f"{where}: {CARD}: {error}") from error
     contents: dict[str, Path | bytes] = {**files, CARD: card.encode("utf-8")}
     ours = (name for name in names if any(fnmatchcase(name, pattern) for pattern in FILES))
     stale = sorted(set(ours) - set(files))

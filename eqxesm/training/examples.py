@@ -49,9 +49,7 @@ class Examples:
             if given is not None and len(given) != len(proteins):
                 raise InputError(f"{name} has {len(given)} entries for {len(proteins)} proteins")
         if lengths is None:
-            for number in range(len(proteins)):
-                check_tokens(proteins[number])
-            lengths = np.array([len(proteins[i]) for i in range(len(proteins))])
+            lengths = np.array([_count(proteins[i]) for i in range(len(proteins))])
         values = {"proteins": proteins, "labels": as_labels(labels, len(proteins)), "ids": ids, "lengths": lengths}
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -61,6 +59,11 @@ class Examples:
 
     def collate(self, indices: Int[np.ndarray, " _"], length: int) -> Int[np.ndarray, "_ length"]:
         return pad([self.proteins[int(index)] for index in indices], length)
+
+
+def _count(tokens: Int[np.ndarray, " _"]) -> int:
+    check_tokens(tokens)
+    return len(tokens)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def fit(
     if kept is not None:
         now, run = shard(kept[0], setup.mesh), kept[1]
         if not 0 <= run.step <= len(setup.steps):
-            raise InputError(f"the run is at step {run.step} of {len(setup.steps)}: it is damaged. Choose another.")
+            raise InputError(f"damaged run: it is at step {run.step} of {len(setup.steps)}. Choose another folder.")
     best = now.validated
     batches = _training_batches(setup, run.step)
     while not run.done:

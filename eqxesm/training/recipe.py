@@ -19,7 +19,7 @@ from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Policy
 from eqxesm.data.sources import Source
 from eqxesm.encoders import ENCODERS, ESMC, ESMCConfig, OneHotConfig
-from eqxesm.errors import InputError, one_line
+from eqxesm.errors import InputError, at, one_line
 from eqxesm.files import expand_user, read_text
 from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
@@ -143,10 +143,8 @@ def read_recipe(path: str | os.PathLike, settings: Sequence[str] = ()) -> Recipe
         # So `license=` as a setting leaves out that of the file.
         values["license"] = None
     recipe = parse(Recipe, values, path)
-    try:
+    with at(path):
         _check_model(recipe)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
     return recipe
 
 

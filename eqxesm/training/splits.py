@@ -12,7 +12,7 @@ from eqxesm.data.lazy import LazySequence, select
 from eqxesm.data.protein import Protein
 from eqxesm.data.proteins import ARRAY_RECORD
 from eqxesm.data.sources import open_source
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, at
 from eqxesm.training.examples import Examples
 from eqxesm.training.recipe import Recipe, file_name
 
@@ -85,10 +85,8 @@ def _open_each(split: str, recipe: Recipe) -> list[Sequence[Protein]]:
     """The proteins of each source of a split."""
     opened = []
     for number, source in enumerate(getattr(recipe.data, split)):
-        try:
+        with at(f"data.{split}.{number}"):
             opened.append(open_source(source, recipe.root))
-        except InputError as error:
-            raise InputError(f"data.{split}.{number}: {error}") from error
     return opened
 
 

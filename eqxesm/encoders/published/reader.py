@@ -21,7 +21,7 @@ from eqxesm.encoders.esmc import ESMC
 from eqxesm.encoders.published.layouts import Layout, check_size, check_tensors, infer_config, recognise
 from eqxesm.encoders.published.table import Row
 from eqxesm.errors import InputError
-from eqxesm.files import check_readable, expand_user
+from eqxesm.files import check_readable, expand_user, looking_up
 from eqxesm.hub.download import download
 
 
@@ -46,7 +46,6 @@ PATTERNS = ("*.json", "*.safetensors", "*.pth")
 
 EXTRA_STATE = "._extra_state"
 """Empty tensors that NVIDIA's Transformer Engine writes beside its layers."""
-
 
 _log = logging.getLogger(__name__)
 
@@ -142,11 +141,9 @@ def leaf_shapes(config: ESMCConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _find_local(source: str) -> Path | None:
-    try:
+    with looking_up(source):
         path = Path(expand_user(source))
-        return path if source and path.exists() else None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{source}: cannot be looked up ({error})") from error
+        return path if path.exists() else None
 
 
 def _list_tensors(path: Path, open_pth: OpenPth | None) -> tuple[tuple[Path, ...], Tensors]:
