@@ -22,9 +22,9 @@ from eqxesm.config import describe
 from eqxesm.data.batching import TOKENS_PER_BATCH
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.encoders import AbstractEncoder, Inputs, cast, residue_mask
-from eqxesm.encoders.attention import at_least_float32
 from eqxesm.encoders.base import in_vocabulary
 from eqxesm.encoders.lora import describe_lora
+from eqxesm.encoders.rows import at_least_float32
 from eqxesm.errors import InputError, at
 from eqxesm.forms import Calibration, Limits, ModelSections, base_leaves, find_base, is_stored, load_base, read_sections
 from eqxesm.hub.download import Access, find_checkpoint

@@ -8,47 +8,71 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from equinox.nn import LayerNorm, Linear
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.encoders.config import ESMCConfig
+from eqxesm.encoders.rows import Features, at_least_float32, normalise, project
 
-Features = Float[Array, "length d_model"]
 HeadVectors = Float[Array, "heads length d_head"]
-Angles = Float[Array, "length half"]
-PairMask = Bool[Array, "length length"]
+Turns = tuple[Float[Array, "length half"], Float[Array, "length half"]]
+"""Cosine and sine of the angle by which each pair of a head's features is turned."""
+
+ChainIds = Int[Array, " length"]
 
 ROTARY_BASE = 10000.0
 NORM_EPS = 1e-5
 
+FAR = -1e30
+"""Score between chains: as good as minus infinity, and its product with zero is zero."""
 
-def at_least_float32(x: Float[Array, "..."]) -> jnp.dtype:
-    """The precision of norms, softmax and rotary embeddings, which must not run in half."""
-    return max(x.dtype, jnp.dtype(jnp.float32), key=lambda dtype: dtype.itemsize)
+LONG = 1024
+"""Residues from which on attention goes by chunks of queries, in memory that is linear in the length."""
+
+QUERIES = 256
+"""Queries of a chunk."""
 
 
-def rotary_angles(length: int, d_head: int) -> Angles:
-    """Angles in radians by which rotary embeddings turn each pair of a head's features."""
+def rotary_turns(length: int, d_head: int) -> Turns:
+    """The turns of rotary embeddings."""
     # As torch computes them: a last digit of a frequency is 6e-5 radians at position 2,000.
     powers = ROTARY_BASE ** (np.arange(0, d_head, 2) / d_head)
     frequencies = np.float32(1) / powers.astype(np.float32)
-    return jnp.arange(length, dtype=jnp.float32)[:, None] * jnp.asarray(frequencies)[None, :]
+    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * jnp.asarray(frequencies)[None, :]
+    return jnp.cos(angles), jnp.sin(angles)
 
 
-def rotate(x: HeadVectors, angles: Angles) -> HeadVectors:
+def rotate(x: HeadVectors, turns: Turns) -> HeadVectors:
     """Turn queries or keys by their positions, pairing feature `i` with `i + d_head / 2`."""
     wide = at_least_float32(x)
     first, second = jnp.split(x.astype(wide), 2, axis=-1)
-    cos, sin = jnp.cos(angles).astype(wide)[None], jnp.sin(angles).astype(wide)[None]
+    cos, sin = (each.astype(wide)[None] for each in turns)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)
 
 
-def attend(query: HeadVectors, key: HeadVectors, value: HeadVectors, mask: PairMask) -> HeadVectors:
-    """Scaled dot-product attention. `mask` is True where a row may attend to a column."""
-    scores = jnp.einsum("hqd,hkd->hqk", query, key, preferred_element_type=at_least_float32(query))
-    scores = jnp.where(mask[None], scores / math.sqrt(query.shape[-1]), -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("hqk,hkd->hqd", weights, value)
+def attend(query: HeadVectors, key: HeadVectors, value: HeadVectors, chains: ChainIds) -> HeadVectors:
+    """Scaled dot-product attention within each chain."""
+
+    def attend_rows(rows: tuple[Float[Array, "heads rows d_head"], Int[Array, " rows"]]) -> Array:
+        queries, own = rows
+        scores = jnp.einsum("hqd,hkd->hqk", queries, key, preferred_element_type=wide)
+        # Added rather than chosen by `where`, which costs more in the backward pass.
+        scores += jnp.where(own[:, None] == chains[None, :], 0, FAR).astype(wide)[None]
+        weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+        return jnp.einsum("hqk,hkd->hqd", weights, value)
+
+    wide, length = at_least_float32(query), query.shape[1]
+    query = (query.astype(wide) / math.sqrt(query.shape[-1])).astype(query.dtype)
+    if length < LONG:
+        return attend_rows((query, chains))
+    # The last chunk is filled up with queries of a chain that is there, so that their scores are finite.
+    filled = -(-length // QUERIES) * QUERIES - length
+    queries = jnp.pad(query, ((0, 0), (0, filled), (0, 0)))
+    own = jnp.pad(chains, (0, filled), mode="edge")
+    chunks = rearrange(queries, "h (n q) d -> n h q d", q=QUERIES), rearrange(own, "(n q) -> n q", q=QUERIES)
+    # Scores are computed again in the backward pass, chunk by chunk.
+    mixed = jax.lax.map(jax.checkpoint(attend_rows), chunks)
+    return rearrange(mixed, "n h q d -> h (n q) d")[:, :length]
 
 
 class Attention(eqx.Module):
@@ -71,13 +95,13 @@ class Attention(eqx.Module):
         self.key_norm = LayerNorm(config.d_model, eps=NORM_EPS, use_bias=False)
         self.heads = config.heads
 
-    def __call__(self, x: Features, angles: Angles, mask: PairMask) -> Features:
+    def __call__(self, x: Features, turns: Turns, chains: ChainIds) -> Features:
         def split(x: Features) -> HeadVectors:
             return rearrange(x, "length (heads d) -> heads length d", heads=self.heads)
 
         # The norms span all heads, so they come before the split.
-        query = split(jax.vmap(self.query_norm)(jax.vmap(self.query)(x)))
-        key = split(jax.vmap(self.key_norm)(jax.vmap(self.key)(x)))
-        value = split(jax.vmap(self.value)(x))
-        mixed = attend(rotate(query, angles), rotate(key, angles), value, mask)
-        return jax.vmap(self.out)(rearrange(mixed, "heads length d -> length (heads d)"))
+        query = split(normalise(self.query_norm, project(self.query, x)))
+        key = split(normalise(self.key_norm, project(self.key, x)))
+        value = split(project(self.value, x))
+        mixed = attend(rotate(query, turns), rotate(key, turns), value, chains)
+        return project(self.out, rearrange(mixed, "heads length d -> length (heads d)"))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from eqxesm.alphabet import PAD, VOCAB_SIZE, AnyArray, check_tokens, is_residue
 from eqxesm.checkpoint.record import is_about
-from eqxesm.encoders.attention import Features
+from eqxesm.encoders.rows import Features
 from eqxesm.errors import InputError
 
 Tree = TypeVar("Tree")

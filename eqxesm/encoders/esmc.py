@@ -18,7 +18,7 @@ from eqxesm.checkpoint.leaves import load_leaves
 from eqxesm.checkpoint.record import About, Base, Provenance, read_record, with_about
 from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.config import configuration, describe, parse
-from eqxesm.encoders.attention import NORM_EPS, Features, rotary_angles
+from eqxesm.encoders.attention import NORM_EPS, rotary_turns
 from eqxesm.encoders.base import (
     AbstractEncoder,
     Inputs,
@@ -30,6 +30,7 @@ from eqxesm.encoders.base import (
 )
 from eqxesm.encoders.config import EncoderConfig, ESMCConfig
 from eqxesm.encoders.layers import Block, LMHead
+from eqxesm.encoders.rows import Features, normalise
 from eqxesm.encoders.stack import scan_blocks
 from eqxesm.errors import InputError
 from eqxesm.files import expand_user
@@ -151,7 +152,7 @@ class ESMC(AbstractEncoder):
         """
         chosen = self._layer_numbers(hidden_states)
         last, kept = self.run_blocks(inputs, sequence_id, chosen, remat)
-        embedding = jax.vmap(self.norm)(last)
+        embedding = normalise(self.norm, last)
         if self.config.layers in chosen:
             kept = kept.at[chosen.index(self.config.layers)].set(embedding)
         logits = None if self.lm_head is None else jax.vmap(self.lm_head)(embedding)
@@ -159,7 +160,7 @@ class ESMC(AbstractEncoder):
 
     def features(self, inputs: Inputs, sequence_id: SequenceId = None, *, remat: bool = False) -> Features:
         """The embedding alone; see `AbstractEncoder.features`."""
-        return jax.vmap(self.norm)(self.run_blocks(inputs, sequence_id, (), remat)[0])
+        return normalise(self.norm, self.run_blocks(inputs, sequence_id, (), remat)[0])
 
     def run_blocks(
         self, inputs: Inputs, sequence_id: SequenceId, chosen: tuple[int, ...], remat: bool
@@ -172,9 +173,8 @@ class ESMC(AbstractEncoder):
         if sequence_id.shape != inputs.shape[:1] or not jnp.issubdtype(sequence_id.dtype, jnp.integer):
             got = f"{sequence_id.dtype} {list(sequence_id.shape)}"
             raise InputError(f"sequence_id is {got}, expected integers {list(inputs.shape[:1])}")
-        mask = sequence_id[:, None] == sequence_id[None, :]
-        angles = rotary_angles(inputs.shape[0], self.config.d_head)
-        return scan_blocks(self.blocks, self._embed(inputs), angles, mask, chosen, remat)
+        turns = rotary_turns(inputs.shape[0], self.config.d_head)
+        return scan_blocks(self.blocks, self._embed(inputs), turns, sequence_id, chosen, remat)
 
     def pseudo_log_likelihood(
         self,

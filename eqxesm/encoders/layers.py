@@ -6,8 +6,9 @@ from equinox.nn import LayerNorm, Linear
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from eqxesm.alphabet import VOCAB_SIZE
-from eqxesm.encoders.attention import NORM_EPS, Angles, Attention, Features, PairMask
+from eqxesm.encoders.attention import NORM_EPS, Attention, ChainIds, Turns
 from eqxesm.encoders.config import ESMCConfig
+from eqxesm.encoders.rows import Features, normalise, project
 
 
 class SwiGLU(eqx.Module):
@@ -23,8 +24,8 @@ class SwiGLU(eqx.Module):
         self.up = Linear(config.d_model, config.d_ffn, use_bias=False, key=up)
         self.down = Linear(config.d_ffn, config.d_model, use_bias=False, key=down)
 
-    def __call__(self, x: Float[Array, " d_model"]) -> Float[Array, " d_model"]:
-        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+    def __call__(self, x: Features) -> Features:
+        return project(self.down, jax.nn.silu(project(self.gate, x)) * project(self.up, x))
 
 
 class Block(eqx.Module):
@@ -44,10 +45,10 @@ class Block(eqx.Module):
         self.ffn = SwiGLU(config, key=ffn)
         self.residue_scale = config.residue_scale
 
-    def __call__(self, x: Features, angles: Angles, mask: PairMask) -> Features:
-        update = self.attention(jax.vmap(self.attention_norm)(x), angles, mask)
+    def __call__(self, x: Features, turns: Turns, chains: ChainIds) -> Features:
+        update = self.attention(normalise(self.attention_norm, x), turns, chains)
         x = x + update / self.residue_scale
-        update = jax.vmap(self.ffn)(jax.vmap(self.ffn_norm)(x))
+        update = self.ffn(normalise(self.ffn_norm, x))
         return x + update / self.residue_scale
 
 

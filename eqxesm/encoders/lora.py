@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Strict
 
 from eqxesm.checkpoint.record import is_about, with_about
 from eqxesm.config import configuration
+from eqxesm.encoders.rows import project
 from eqxesm.errors import InputError
 from heads.fields import Positive, Width
 
@@ -72,8 +73,9 @@ class LoRALinear(eqx.Module):
     def scale(self) -> float:
         return self.alpha / self.lora_a.shape[-2]
 
-    def __call__(self, x: Float[Array, " d_in"]) -> Float[Array, " d_out"]:
-        return self.base(x) + self.scale * (self.lora_b @ (self.lora_a @ x))
+    def __call__(self, x: Float[Array, "length d_in"]) -> Float[Array, "length d_out"]:
+        update = jnp.einsum("lr,or->lo", jnp.einsum("li,ri->lr", x, self.lora_a), self.lora_b)
+        return project(self.base, x) + self.scale * update
 
 
 def add_lora(encoder: Any, config: LoRAConfig, *, key: PRNGKeyArray) -> Any:

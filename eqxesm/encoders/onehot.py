@@ -4,9 +4,9 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from eqxesm.alphabet import FIRST_RESIDUE, LAST_RESIDUE, RESIDUES
-from eqxesm.encoders.attention import Features
 from eqxesm.encoders.base import AbstractEncoder, Inputs, SequenceId, as_probabilities, check_inputs
 from eqxesm.encoders.config import OneHotConfig
+from eqxesm.encoders.rows import Features
 
 
 class OneHot(AbstractEncoder):

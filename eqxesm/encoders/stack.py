@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from eqxesm.encoders.attention import Angles, Features, PairMask
+from eqxesm.encoders.attention import ChainIds, Turns
 from eqxesm.encoders.layers import Block
+from eqxesm.encoders.rows import Features
 
 
 def gather(tree: PyTree) -> PyTree:
@@ -20,7 +21,7 @@ def gather(tree: PyTree) -> PyTree:
 
 
 def scan_blocks(
-    blocks: Block, x: Features, angles: Angles, mask: PairMask, chosen: tuple[int, ...], remat: bool
+    blocks: Block, x: Features, turns: Turns, chains: ChainIds, chosen: tuple[int, ...], remat: bool
 ) -> tuple[Features, Float[Array, "chosen length d_model"]]:
     """Scan over blocks whose arrays are stacked along a leading axis.
 
@@ -31,7 +32,7 @@ def scan_blocks(
 
     def block(arrays: Block, x: Features) -> Features:
         # Sharded parameters are gathered one layer at a time.
-        return eqx.combine(gather(arrays), structure)(x, angles, mask)
+        return eqx.combine(gather(arrays), structure)(x, turns, chains)
 
     run = jax.checkpoint(block) if remat else block
 

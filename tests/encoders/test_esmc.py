@@ -19,7 +19,7 @@ from conversion.sources import open_source
 from eqxesm import ESMC, InputError, OneHot, Tokenizer
 from eqxesm.alphabet import MASK, PAD, RESIDUES, VOCAB_SIZE, VOCABULARY, is_residue
 from eqxesm.encoders import PRESETS, as_probabilities, cast, residue_mask
-from eqxesm.encoders.attention import attend, rotary_angles, rotate
+from eqxesm.encoders.attention import attend, rotary_turns, rotate
 
 TOLERANCE = 1e-5
 TOKENIZER = Tokenizer()
@@ -66,14 +66,14 @@ def test_rotary_embedding_is_the_originals(original, length):
     x = torch.randn(1, 2, length, 64, generator=torch.Generator().manual_seed(1))
     cos, sin = original.esmc.rotary_emb(x, torch.arange(length)[None])
     theirs, _ = modeling_esmc.apply_rotary_pos_emb(x, x, cos, sin)
-    ours = rotate(jnp.asarray(x[0].numpy()), rotary_angles(length, 64))
+    ours = rotate(jnp.asarray(x[0].numpy()), rotary_turns(length, 64))
     assert relative_l2(ours, theirs[0]) <= 1e-6
 
 
 def block_inputs(original, length=40):
     x = torch.randn(1, length, TINY.d_model, generator=torch.Generator().manual_seed(2))
     position = original.esmc.rotary_emb(x, torch.arange(length)[None])
-    return x, position, rotary_angles(length, 64), jnp.ones((length, length), bool)
+    return x, position, rotary_turns(length, 64), jnp.zeros(length, int)
 
 
 def layer(encoder: ESMC, number: int):
@@ -81,18 +81,18 @@ def layer(encoder: ESMC, number: int):
 
 
 def test_attention_is_the_originals(original, encoder):
-    x, position, angles, mask = block_inputs(original)
+    x, position, turns, chains = block_inputs(original)
     with torch.no_grad():
         theirs, _ = original.esmc.layers[1].self_attn(x, None, position)
-    ours = layer(encoder, 1).attention(jnp.asarray(x[0].numpy()), angles, mask)
+    ours = layer(encoder, 1).attention(jnp.asarray(x[0].numpy()), turns, chains)
     assert relative_l2(ours, theirs[0]) <= TOLERANCE
 
 
 def test_block_is_the_originals(original, encoder):
-    x, position, angles, mask = block_inputs(original)
+    x, position, turns, chains = block_inputs(original)
     with torch.no_grad():
         theirs = original.esmc.layers[2](x, None, position)
-    ours = layer(encoder, 2)(jnp.asarray(x[0].numpy()), angles, mask)
+    ours = layer(encoder, 2)(jnp.asarray(x[0].numpy()), turns, chains)
     assert relative_l2(ours, theirs[0]) <= TOLERANCE
 
 
@@ -311,9 +311,40 @@ def test_vmap_jit_and_loop_agree(encoder, batch):
 
 def test_bfloat16_rotates_in_float32():
     x = jax.random.normal(jax.random.key(0), (2, 1500, 64)).astype(jnp.bfloat16)
-    angles = rotary_angles(1500, 64)
-    wide = rotate(x.astype(jnp.float32), angles).astype(jnp.bfloat16)
-    np.testing.assert_array_equal(rotate(x, angles).astype(jnp.float32), wide.astype(jnp.float32))
+    turns = rotary_turns(1500, 64)
+    wide = rotate(x.astype(jnp.float32), turns).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(rotate(x, turns).astype(jnp.float32), wide.astype(jnp.float32))
+
+
+@pytest.mark.parametrize("length", [50, 1024, 1279, 1281])
+def test_attention_and_its_gradient_are_those_of_torch(length):
+    """Two chains and padding; long ones go by chunks of queries."""
+    chains = np.repeat([0, 1, -1], [length // 3, length // 2, length - length // 3 - length // 2])
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, k, v, weight = (jax.random.normal(key, (2, length, 16)) for key in keys)
+    theirs = [torch.tensor(np.asarray(x), dtype=torch.float64, requires_grad=True) for x in (q, k, v)]
+    mask = torch.tensor(chains[:, None] == chains[None])
+    output = torch.nn.functional.scaled_dot_product_attention(*theirs, attn_mask=mask)
+    output.backward(torch.tensor(np.asarray(weight), dtype=torch.float64))
+    ours, pull = jax.vjp(lambda q, k, v: attend(q, k, v, jnp.asarray(chains)), q, k, v)
+    assert relative_l2(ours, output.detach().numpy()) <= 1e-6
+    for found, expected in zip(pull(weight), theirs, strict=True):
+        assert relative_l2(found, expected.grad.numpy()) <= 1e-6
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_memory_of_attention_is_linear_in_the_length(gradient):
+    def needed(length: int) -> int:
+        def loss(q, k, v):
+            return attend(q, k, v, jnp.zeros(length, int)).sum()
+
+        shape = jax.ShapeDtypeStruct((4, length, 60), jnp.float32)
+        function = jax.grad(loss, argnums=(0, 1, 2)) if gradient else loss
+        return jax.jit(function).lower(shape, shape, shape).compile().memory_analysis().temp_size_in_bytes
+
+    assert needed(32_768) <= 4.1 * needed(8_192)
+    # The scores of all pairs alone are 17 GB.
+    assert needed(32_768) <= 1e9
 
 
 def test_bfloat16_attends_with_scores_in_float32():
@@ -323,7 +354,7 @@ def test_bfloat16_attends_with_scores_in_float32():
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
     expected = np.einsum("hqk,hkd->hqd", weights, np.asarray(v, np.float64))
-    found = attend(q, k, v, jnp.ones((1000, 1000), bool)).astype(jnp.float32)
+    found = attend(q, k, v, jnp.zeros(1000, int)).astype(jnp.float32)
     # Rounding of weights and outputs alone; scores in bfloat16 would be ten times further.
     assert relative_l2(found, expected) <= 4e-3
 

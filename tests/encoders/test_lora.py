@@ -62,9 +62,9 @@ def test_an_adapted_layer_is_the_layer_plus_the_product(target):
     adapted = train(LoRAConfig(rank=3, alpha=6.0, targets=(target,)))
     stacked = TARGETS[target](adapted.blocks)
     layer = jax.tree.map(lambda leaf: leaf[1] if eqx.is_array(leaf) else leaf, stacked)
-    x = np.random.default_rng(0).normal(size=layer.lora_a.shape[1]).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(5, layer.lora_a.shape[1])).astype(np.float32)
     weight, a, b = (np.asarray(each, np.float64) for each in (layer.base.weight, layer.lora_a, layer.lora_b))
-    expected = (weight + 6.0 / 3 * b @ a) @ x.astype(np.float64)
+    expected = x.astype(np.float64) @ (weight + 6.0 / 3 * b @ a).T
     np.testing.assert_allclose(layer(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-6)
     assert np.abs(features(adapted) - features(ENCODER)).max() > 1e-3
 
