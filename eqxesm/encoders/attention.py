@@ -11,7 +11,7 @@ from equinox.nn import LayerNorm, Linear
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.encoders.config import ESMCConfig
-from eqxesm.encoders.rows import Features, at_least_float32, normalise, project
+from eqxesm.encoders.rows import Features, at_least_float32, normalise, project, save
 
 HeadVectors = Float[Array, "heads length d_head"]
 Turns = tuple[Float[Array, "length half"], Float[Array, "length half"]]
@@ -104,4 +104,4 @@ class Attention(eqx.Module):
         key = split(normalise(self.key_norm, project(self.key, x)))
         value = split(project(self.value, x))
         mixed = attend(rotate(query, turns), rotate(key, turns), value, chains)
-        return project(self.out, rearrange(mixed, "heads length d -> length (heads d)"))
+        return project(self.out, save(rearrange(mixed, "heads length d -> length (heads d)")))

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from equinox.nn import LayerNorm
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD_RESIDUES, VOCAB_SIZE, AnyArray, check_tokens
@@ -83,7 +84,9 @@ class ESMC(AbstractEncoder):
         self.about = about
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike, *, revision: str | None = None, **access: Any) -> "ESMC":
+    def from_pretrained(
+        cls, source: str | os.PathLike, *, revision: str | None = None, dtype: DTypeLike | None = None, **access: Any
+    ) -> "ESMC":
         """Load an encoder that `conversion.port` or `save_pretrained` wrote.
 
         On a CPU its weights are mapped from their file, which must not be truncated while they are in use.
@@ -91,15 +94,16 @@ class ESMC(AbstractEncoder):
         Args:
             source: a folder, or a repository of the Hugging Face Hub.
             revision: commit, tag or branch of the repository.
+            dtype: precision to cast the weights to, such as `"bfloat16"`; by default they stay as they are stored.
             token: Hub token; by default that of the environment or of `hf auth login`.
             cache_dir: cache of the Hub client; by default below `HF_HOME`.
             local_files_only: use the cache alone.
         """
         folder = find_checkpoint(source, revision, Access(**access))
-        return cls.from_folder(folder, None if folder == Path(expand_user(source)) else str(source))
+        return cls.from_folder(folder, None if folder == Path(expand_user(source)) else str(source), dtype)
 
     @classmethod
-    def from_folder(cls, folder: Path, repository: str | None = None) -> "ESMC":
+    def from_folder(cls, folder: Path, repository: str | None = None, dtype: DTypeLike | None = None) -> "ESMC":
         """Load an encoder from a folder, the snapshot of `repository` if that is given."""
         sections = parse(EncoderSections, read_config(folder), folder / CONFIG)
         if not isinstance(sections.encoder, ESMCConfig):
@@ -108,7 +112,7 @@ class ESMC(AbstractEncoder):
         base = Base(repository, commit) if repository and commit else None
         about = About(sections.provenance, base, read_record(folder))
         skeleton = eqx.filter_eval_shape(lambda: cls(sections.encoder, key=jax.random.key(0)))
-        return with_about(load_leaves(folder, skeleton), about)
+        return with_about(load_leaves(folder, skeleton, dtype=dtype), about)
 
     def save_pretrained(
         self,

@@ -10,9 +10,18 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from equinox.nn import LayerNorm, Linear
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 Features = Float[Array, "length d_model"]
+
+SAVED = "saved"
+"""Name of the results that the backward pass keeps; it computes the cheaper ones between them again."""
+
+
+def save(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Keep a result for the backward pass."""
+    return checkpoint_name(x, SAVED)
 
 
 def at_least_float32(x: Float[Array, "..."]) -> jnp.dtype:
@@ -22,17 +31,22 @@ def at_least_float32(x: Float[Array, "..."]) -> jnp.dtype:
 
 def project(layer: Linear | Callable, x: Float[Array, "length d_in"]) -> Float[Array, "length d_out"]:
     """Apply a linear layer without bias, or what stands in its place."""
-    return jnp.einsum("li,oi->lo", x, layer.weight) if isinstance(layer, Linear) else layer(x)
+    if not isinstance(layer, Linear):
+        return layer(x)
+    # Without the barrier, XLA works out the gradient of the result twice, once for each product that needs it.
+    return jax.lax.optimization_barrier(save(jnp.einsum("li,oi->lo", x, layer.weight)))
 
 
 def normalise(norm: LayerNorm, x: Features) -> Features:
     """Apply a layer norm, computed in at least float32."""
     wide = at_least_float32(x)
     y = standardise(x.astype(wide), norm.eps)
+    # Repeated by a product, so that the gradient is summed by one: XLA's own sum over rows is slow on a CPU.
+    ones = jnp.ones((len(x), 1), wide)
     if norm.weight is not None:
-        y *= norm.weight.astype(wide)[None]
+        y *= ones @ norm.weight.astype(wide)[None]
     if norm.bias is not None:
-        y += norm.bias.astype(wide)[None]
+        y += ones @ norm.bias.astype(wide)[None]
     return y.astype(x.dtype)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PyTree
 
 from eqxesm.encoders.attention import ChainIds, Turns
 from eqxesm.encoders.layers import Block
-from eqxesm.encoders.rows import Features
+from eqxesm.encoders.rows import SAVED, Features
 
 
 def gather(tree: PyTree) -> PyTree:
@@ -34,7 +34,9 @@ def scan_blocks(
         # Sharded parameters are gathered one layer at a time.
         return eqx.combine(gather(arrays), structure)(x, turns, chains)
 
-    run = jax.checkpoint(block) if remat else block
+    policy = None if remat else jax.checkpoint_policies.save_only_these_names(SAVED)
+    # The scan keeps the two computations apart.
+    run = jax.checkpoint(block, prevent_cse=False, policy=policy)
 
     def step(carry, layer):
         x, kept = carry
