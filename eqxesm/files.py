@@ -24,6 +24,12 @@ def expand_user(path: str | os.PathLike) -> str:
     return os.path.expanduser(os.fspath(path))
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of what is kept to save time: below `EQXESM_CACHE`, or below `eqxesm` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("EQXESM_CACHE") or Path(base) / "eqxesm") / name
+
+
 @contextmanager
 def looking_up(path: str | os.PathLike) -> Generator[None, None, None]:
     """Explain a path that cannot be looked up: too long, without permission, or with a NUL in it."""

@@ -3,7 +3,7 @@
 import sys
 from argparse import ArgumentParser, Namespace
 
-from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_model, needs_extra, read_columns
+from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_compilation_cache, add_model, needs_extra, read_columns
 
 SUMMARY = "how good a model is on labelled proteins, beside two baselines"
 
@@ -25,6 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser, "--model")
     parser.add_argument("--training", metavar="FILE", help="labelled proteins that the model was trained on")
     add_columns(parser, label=True)
+    add_compilation_cache(parser)
 
 
 def run(options: Namespace) -> None:

@@ -16,9 +16,13 @@ from eqxesm.errors import InputError, one_line
 INTERRUPTED = 130
 """Exit status after Ctrl-C, by the custom of shells."""
 
+COMPILED_BYTES = 10**9
+"""Most that compiled programs may take up on disk. The oldest go first."""
+
 
 def start() -> None:
     """Run the command of this process, and end it with the exit status."""
+    _keep_compiled()
     sys.unraisablehook = _repeat_interrupt
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
@@ -27,6 +31,25 @@ def start() -> None:
         # A second Ctrl-C must not disturb the end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
+
+
+def _keep_compiled() -> None:
+    """Have JAX keep what it compiles in the user's cache folder, unless its own variables say otherwise."""
+    from eqxesm.files import cache_folder
+
+    folder = cache_folder("compiled")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_COMPILATION_CACHE_MAX_SIZE": COMPILED_BYTES,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": 0,
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, str(value))
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """The options of the `eqxesm` command."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -29,6 +30,9 @@ EXAMPLES = """examples:
 def run(arguments: Sequence[str] | None) -> int:
     """Parse and run a command."""
     options = make_parser().parse_args(arguments)
+    if getattr(options, "no_compilation_cache", False):
+        # JAX reads this when it is imported.
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     options.run(options)
     return 0
 

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from eqxesm import tables
-from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_model, read_columns
+from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_compilation_cache, add_model, read_columns
 from eqxesm.errors import InputError, pluralise
 from eqxesm.files import expand_user
 
@@ -35,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="FILE", help="write .csv, .tsv, .jsonl or .parquet")
     parser.add_argument("--strict", action="store_true", help="refuse the file if a record cannot be predicted")
     add_columns(parser, label=False)
+    add_compilation_cache(parser)
 
 
 def run(options: Namespace) -> None:

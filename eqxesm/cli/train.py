@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from eqxesm.cli.arguments import needs_extra
+from eqxesm.cli.arguments import add_compilation_cache, needs_extra
 from eqxesm.files import expand_user
 
 FOLDER = re.compile(r"(?:^|[^\w.:/])(?:~\w*|\.\.|[A-Za-z]:)?[/\\]")
@@ -39,6 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, if there is one")
     parser.add_argument("--mlflow", action="store_true", help="log to an MLflow store in the folder as well")
+    add_compilation_cache(parser)
 
 
 def run(options: Namespace) -> None:

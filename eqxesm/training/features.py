@@ -31,12 +31,6 @@ CHUNK = 1024
 Flush = Callable[[], None]
 
 
-def default_cache() -> Path:
-    """Folder of cached features: `EQXESM_CACHE`, or `eqxesm` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("EQXESM_CACHE") or Path(base) / "eqxesm") / "features"
-
-
 class _FrozenEncoder(eqx.Module):
     """The encoder as a function of tokens, followed by mean pooling if the head does no more."""
 

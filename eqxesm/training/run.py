@@ -23,14 +23,13 @@ from eqxesm.evaluation.assess import assess
 from eqxesm.evaluation.baselines import fit_baselines
 from eqxesm.evaluation.calibration import fit_temperature
 from eqxesm.evaluation.plots import draw_calibration, draw_evaluation
-from eqxesm.files import expand_user, make_folder, write_file
+from eqxesm.files import cache_folder, expand_user, make_folder, write_file
 from eqxesm.forms import Calibration, Limits
 from eqxesm.model import SolubilityModel
 from eqxesm.training import run_folder
 from eqxesm.training.curves import best_epoch, draw_curves, format_epoch, format_epochs, format_head
 from eqxesm.training.devices import is_first, make_mesh, shard, wait_for_all
 from eqxesm.training.examples import Examples, choose_run_buckets, prepare_inputs
-from eqxesm.training.features import default_cache
 from eqxesm.training.filters import trainable
 from eqxesm.training.loop import fit, score_set
 from eqxesm.training.recipe import Recipe, build_model, check_pretrained, file_name
@@ -143,7 +142,7 @@ def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> d
         recipe.training,
         tests=tests,
         state=state,
-        cache=default_cache(),
+        cache=cache_folder("features"),
         report=report,
         progress=run.progress,
     )
@@ -164,7 +163,9 @@ def _score(model: SolubilityModel, recipe: Recipe, sets: dict[str, Examples]) ->
     params, frozen = eqx.partition(model, trainable(model, config.strategy))
     params, frozen = shard(params, mesh), shard(frozen, mesh)
     return {
-        name: score_set(params, frozen, prepare_inputs(model, examples, config, default_cache()), buckets, config, mesh)
+        name: score_set(
+            params, frozen, prepare_inputs(model, examples, config, cache_folder("features")), buckets, config, mesh
+        )
         for name, examples in sets.items()
         if name != "training"
     }

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.metadata import metadata, version
@@ -205,6 +206,32 @@ def in_shell(line: str, folder, **environment: str) -> tuple[int, str, str]:
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     return done.returncode, done.stdout, done.stderr
+
+
+def test_compiled_programs_are_kept_for_the_next_command(tmp_path):
+    (tmp_path / "p.fasta").write_text(FASTA)
+    compiled = tmp_path / "cache" / "compiled"
+
+    def predict(*options: str) -> tuple[int, str, str]:
+        line = shlex.join(["eqxesm", "predict", "p.fasta", *options])
+        return in_shell(line, tmp_path, EQXESM_CACHE=str(tmp_path / "cache"), JAX_ENABLE_COMPILATION_CACHE="true")
+
+    afresh = predict("--no-compilation-cache")
+    assert list(compiled.iterdir()) == []
+    assert predict() == afresh
+    kept = {file.name: file.stat().st_mtime_ns for file in compiled.glob("*-cache")}
+    assert kept
+    assert predict() == afresh
+    assert {file.name: file.stat().st_mtime_ns for file in compiled.glob("*-cache")} == kept
+
+
+def test_a_cache_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path):
+    (tmp_path / "p.fasta").write_text(FASTA)
+    (tmp_path / "cache").write_text("")
+    environment = {"EQXESM_CACHE": str(tmp_path / "cache"), "JAX_ENABLE_COMPILATION_CACHE": "true"}
+    status, _, err = in_shell("eqxesm predict p.fasta", tmp_path, **environment)
+    assert status == 0
+    assert "arning" not in err
 
 
 @pytest.mark.parametrize(
