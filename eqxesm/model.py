@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.alphabet import AnyArray, Tokenizer, is_residue
@@ -263,13 +264,19 @@ class SolubilityModel(eqx.Module):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | os.PathLike = DEFAULT, *, revision: str | None = None, **access: Any
+        cls,
+        source: str | os.PathLike = DEFAULT,
+        *,
+        revision: str | None = None,
+        dtype: DTypeLike | None = None,
+        **access: Any,
     ) -> "SolubilityModel":
         """Load a model, and the published encoder that it refers to, if it does.
 
         Args:
             source: a folder, a repository of the Hugging Face Hub, or `"default"`, the model inside
                 the package.
+            dtype: precision to cast the encoder to, such as `"bfloat16"`; the head stays as it is.
             revision, token, cache_dir, local_files_only: see `ESMC.from_pretrained`.
         """
         hub = Access(**access)
@@ -280,7 +287,7 @@ class SolubilityModel(eqx.Module):
             skeleton = sections.make_skeleton()
             cls(skeleton["encoder"], skeleton["head"])
         given = None if encoder is None else base_leaves(skeleton, sections.form, encoder)
-        parts = load_leaves(folder, skeleton, given)
+        parts = load_leaves(folder, skeleton, given, dtype=dtype, part="encoder.")
         about = About(sections.provenance, sections.base, read_record(folder))
         settings = sections.cleaning, sections.calibration, sections.limits, about
         return cls(parts["encoder"], parts["head"], *settings)

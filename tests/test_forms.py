@@ -3,11 +3,14 @@
 import dataclasses
 import json
 
+import equinox as eqx
 import jax
 import pytest
 from hub_models import BASE, CONFIG, make_trained, predict_bits, refusal
 
 from eqxesm import ESMC, SolubilityModel
+from eqxesm.checkpoint.leaves import named_leaves
+from eqxesm.encoders import cast
 from eqxesm.encoders.lora import LoRAConfig, add_lora, find_adapters, merge_lora
 
 
@@ -99,6 +102,8 @@ def test_adapters_are_stored_with_their_configuration(base, tmp_path):
     model.save_pretrained(tmp_path / "model", form="adapter")
     loaded = SolubilityModel.from_pretrained(tmp_path / "model")
     assert loaded.about.base is not None
+    half = SolubilityModel.from_pretrained(tmp_path / "model", dtype="bfloat16")
+    assert eqx.tree_equal(named_leaves(half.encoder), named_leaves(cast(loaded.encoder, "bfloat16")))
     encoder = add_lora(base, LoRAConfig(3, 1.0, ("gate", "down")), key=jax.random.key(0))
     other = SolubilityModel(encoder, loaded.head)
     other.save_pretrained(tmp_path / "other", form="adapter")

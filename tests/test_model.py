@@ -18,6 +18,7 @@ from paths import FIXTURES
 
 from eqxesm import ESMC, About, Calibration, ESMCConfig, InputError, OneHot, SolubilityModel, Tokenizer
 from eqxesm.alphabet import MASK, PAD
+from eqxesm.checkpoint.leaves import named_leaves
 from eqxesm.checkpoint.record import Base, Provenance, Record, with_about
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.description import describe_model
@@ -360,12 +361,31 @@ def test_a_model_has_the_licence_of_its_encoder(tmp_path):
     assert "license: mit" in (tmp_path / "model" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_rematerialisation_reaches_the_encoder(remat):
+def test_rematerialisation_keeps_less_for_the_backward_pass():
     model = make("esmc", "mean_pool_mlp")
-    tokens = jnp.asarray(TOKENIZER.encode(SEQUENCES[0]))
-    jaxpr = str(jax.make_jaxpr(lambda t: model(t, remat=remat))(tokens))
-    assert ("checkpoint" in jaxpr or "remat" in jaxpr) == remat
+    probabilities = jax.nn.one_hot(TOKENIZER.encode(SEQUENCES[0]), 64)
+
+    def kept(remat: bool) -> int:
+        _, pull_back = jax.vjp(lambda soft: model(soft, remat=remat), probabilities)
+        return sum(leaf.size for leaf in jax.tree.leaves(pull_back))
+
+    parameters = sum(leaf.size for leaf in named_leaves(model).values())
+    assert kept(True) - parameters < (kept(False) - parameters) / 2
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", jnp.float16])
+def test_the_encoder_is_cast_as_it_is_loaded(dtype, tmp_path):
+    model = make("esmc", "mean_pool_mlp")
+    model.save_pretrained(tmp_path / "model")
+    again = SolubilityModel.from_pretrained(tmp_path / "model", dtype=dtype)
+    assert eqx.tree_equal(named_leaves(again.encoder), named_leaves(cast(model.encoder, dtype)))
+    assert eqx.tree_equal(named_leaves(again.head), named_leaves(model.head))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float64", "half", 3])
+def test_refuses_a_precision_that_is_none(dtype):
+    with pytest.raises(InputError, match=r"dtype is .*, expected a floating-point type of at most 32 bits"):
+        SolubilityModel.from_pretrained(dtype=dtype)
 
 
 # What is known of a model

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from eqxesm.checkpoint.tensors import StoredTensor, open_folder
@@ -42,16 +43,42 @@ def fingerprint(tree: PyTree) -> str:
     return digest.hexdigest()
 
 
-def load_leaves(folder: Path, skeleton: PyTree, given: Mapping[str, jax.Array] | None = None) -> PyTree:
-    """Fill a skeleton with the weights of a checkpoint, except for the leaves in `given`."""
+def load_leaves(
+    folder: Path,
+    skeleton: PyTree,
+    given: Mapping[str, jax.Array] | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    part: str = "",
+) -> PyTree:
+    """Fill a skeleton with the weights of a checkpoint, except for the leaves in `given`.
+
+    Those whose names start with `part` are cast to `dtype`, before they are sent to the device.
+    """
+
+    def convert(name: str, array: Any) -> Any:
+        return array.astype(dtype) if dtype is not None and name.startswith(part) else array
+
+    if dtype is not None:
+        dtype = _check_floating(dtype)
     stored = open_folder(folder)
     given = given or {}
     shapes = {name: tuple(leaf.shape) for name, leaf in named_leaves(skeleton).items()}
     wanted = {name: shape for name, shape in shapes.items() if name not in given}
     if problems := find_misfits(stored, wanted):
         raise InputError(f"{folder}: weights and config.json do not belong together: {'; '.join(problems)}")
-    read = {name: jax.device_put(stored[name].map()) for name in wanted}
-    return fill_leaves(skeleton, {**given, **read})
+    read = {name: jax.device_put(convert(name, stored[name].map())) for name in wanted}
+    return fill_leaves(skeleton, {**{name: convert(name, leaf) for name, leaf in given.items()}, **read})
+
+
+def _check_floating(dtype: DTypeLike) -> np.dtype:
+    try:
+        checked = jnp.dtype(dtype)
+    except TypeError:
+        checked = None
+    if checked is None or not jnp.issubdtype(checked, jnp.floating) or checked.itemsize > 4:
+        raise InputError(f"dtype is {dtype!r}, expected a floating-point type of at most 32 bits, as 'bfloat16'")
+    return checked
 
 
 def compare_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
