@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 
 from eqxesm import ESMC, ESMCConfig, SolubilityModel
 from eqxesm.encoders import PRESETS
+from eqxesm.encoders.attention import LONG, QUERIES
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import partition_spec
 from eqxesm.training.filters import prepare, trainable
@@ -90,18 +91,23 @@ def split_bytes(tree: PyTree, devices: int, itemsize: int | None = None) -> floa
 
 
 def activation_bytes(config: ESMCConfig, rows: int, length: int, itemsize: int, remat: bool) -> float:
-    """Bytes that the scan over the blocks keeps for the backward pass.
+    """Bytes of the scan over the blocks in the backward pass.
 
-    For every token a block keeps 18 vectors of `d_model`, 6 of `d_ffn` and 2 rows of attention for every head. 12, 0
-    and 1 of them are float32 whatever the precision, for the norms and the softmax. All blocks keep that, or, if it is
-    recomputed, their input alone. The backward pass works on one block more, and on a third of one again if it is
-    recomputed.
+    For every token all blocks keep their input, and unless it is recomputed five more vectors of `d_model` (query, key,
+    value, what attention puts out, and its projection) and two of `d_ffn` (gate and up). What the block that is worked
+    on holds at most was fitted to what XLA plans: in attention 18 vectors of `d_model`, 12 of them float32 whatever the
+    precision, and 2.4 float32 rows of scores for every head, or in the feed-forward network 8 of `d_model` and 7 of
+    `d_ffn`. If the block is recomputed, it is a third more than 18 of `d_model`, 6 of `d_ffn` and 2 rows.
     """
-    attention = config.heads * length
-    narrow = 6 * config.d_model + 6 * config.d_ffn + attention
-    block = itemsize * narrow + 4 * (12 * config.d_model + attention)
-    kept = itemsize * config.d_model if remat else block
-    worked_on = block * 4 / 3 if remat else block
+    scores = 4 * config.heads * (QUERIES if length >= LONG else length)
+    if remat:
+        narrow = 6 * config.d_model + 6 * config.d_ffn
+        kept = itemsize * config.d_model
+        worked_on = (itemsize * narrow + 48 * config.d_model + 2 * scores) * 4 / 3
+    else:
+        kept = itemsize * (6 * config.d_model + 2 * config.d_ffn)
+        attention = (6 * itemsize + 48) * config.d_model + 2.4 * scores
+        worked_on = max(attention, itemsize * (8 * config.d_model + 7 * config.d_ffn))
     return rows * length * (config.layers * kept + worked_on)
 
 

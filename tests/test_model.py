@@ -382,7 +382,7 @@ def test_the_encoder_is_cast_as_it_is_loaded(dtype, tmp_path):
     assert eqx.tree_equal(named_leaves(again.head), named_leaves(model.head))
 
 
-@pytest.mark.parametrize("dtype", ["int8", "float64", "half", 3])
+@pytest.mark.parametrize("dtype", ["int8", "float64", "nonsense"])
 def test_refuses_a_precision_that_is_none(dtype):
     with pytest.raises(InputError, match=r"dtype is .*, expected a floating-point type of at most 32 bits"):
         SolubilityModel.from_pretrained(dtype=dtype)

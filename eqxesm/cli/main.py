@@ -22,7 +22,6 @@ COMPILED_BYTES = 10**9
 
 def start() -> None:
     """Run the command of this process, and end it with the exit status."""
-    _keep_compiled()
     sys.unraisablehook = _repeat_interrupt
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
@@ -75,11 +74,13 @@ def _repeat_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. The exit status is 0, 2 after an error, or 130 after Ctrl-C."""
+    """Run a command, that of the process by default. The exit status is 0, 2 after an error, or 130 after Ctrl-C."""
 
     def run() -> int:
         from eqxesm.cli.parser import run
 
+        if arguments is None:
+            _keep_compiled()
         return run(arguments)
 
     return run_command("eqxesm", run)
