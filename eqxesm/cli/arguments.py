@@ -31,10 +31,6 @@ def add_revision(parser: ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="R", help="commit, tag or branch of the repository")
 
 
-def add_compilation_cache(parser: ArgumentParser) -> None:
-    parser.add_argument("--no-compilation-cache", action="store_true", help="neither keep nor use compiled programs")
-
-
 def add_columns(parser: ArgumentParser, *, label: bool) -> None:
     """Add the names of a table's columns."""
     for name in ("sequence", "label") if label else ("sequence",):

@@ -3,7 +3,8 @@
 import sys
 from argparse import ArgumentParser, Namespace
 
-from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_compilation_cache, add_model, needs_extra, read_columns
+from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_model, needs_extra, read_columns
+from eqxesm.cli.compilation import add_compilation_cache
 
 SUMMARY = "how good a model is on labelled proteins, beside two baselines"
 

@@ -16,9 +16,6 @@ from eqxesm.errors import InputError, one_line
 INTERRUPTED = 130
 """Exit status after Ctrl-C, by the custom of shells."""
 
-COMPILED_BYTES = 10**9
-"""Most that compiled programs may take up on disk. The oldest go first."""
-
 
 def start() -> None:
     """Run the command of this process, and end it with the exit status."""
@@ -30,25 +27,6 @@ def start() -> None:
         # A second Ctrl-C must not disturb the end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
-
-
-def _keep_compiled() -> None:
-    """Have JAX keep what it compiles in the user's cache folder, unless its own variables say otherwise."""
-    from eqxesm.files import cache_folder
-
-    folder = cache_folder("compiled")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
-    settings = {
-        "JAX_COMPILATION_CACHE_DIR": folder,
-        "JAX_COMPILATION_CACHE_MAX_SIZE": COMPILED_BYTES,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": 0,
-    }
-    for name, value in settings.items():
-        os.environ.setdefault(name, str(value))
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
@@ -74,13 +52,11 @@ def _repeat_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, that of the process by default. The exit status is 0, 2 after an error, or 130 after Ctrl-C."""
+    """Run a command. The exit status is 0, 2 after an error, or 130 after Ctrl-C."""
 
     def run() -> int:
         from eqxesm.cli.parser import run
 
-        if arguments is None:
-            _keep_compiled()
         return run(arguments)
 
     return run_command("eqxesm", run)

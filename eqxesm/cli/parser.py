@@ -1,13 +1,13 @@
 """The options of the `eqxesm` command."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 
 import shtab
 
 from eqxesm.cli import evaluate, explore, info, predict, pull, push, train
+from eqxesm.cli.compilation import set_compilation_cache
 
 # No command imports JAX before it runs, so --help and usage errors answer at once.
 COMMANDS = {
@@ -30,9 +30,8 @@ EXAMPLES = """examples:
 def run(arguments: Sequence[str] | None) -> int:
     """Parse and run a command."""
     options = make_parser().parse_args(arguments)
-    if getattr(options, "no_compilation_cache", False):
-        # JAX reads this when it is imported.
-        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    if "compilation_cache" in options:
+        set_compilation_cache(options.compilation_cache)
     options.run(options)
     return 0
 

@@ -6,7 +6,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from eqxesm import tables
-from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_compilation_cache, add_model, read_columns
+from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_model, read_columns
+from eqxesm.cli.compilation import add_compilation_cache
 from eqxesm.errors import InputError, pluralise
 from eqxesm.files import expand_user
 

@@ -6,7 +6,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from eqxesm.cli.arguments import add_compilation_cache, needs_extra
+from eqxesm.cli.arguments import needs_extra
+from eqxesm.cli.compilation import add_compilation_cache
 from eqxesm.files import expand_user
 
 FOLDER = re.compile(r"(?:^|[^\w.:/])(?:~\w*|\.\.|[A-Za-z]:)?[/\\]")

@@ -41,13 +41,17 @@ def normalise(norm: LayerNorm, x: Features) -> Features:
     """Apply a layer norm, computed in at least float32."""
     wide = at_least_float32(x)
     y = standardise(x.astype(wide), norm.eps)
-    # Repeated by a product, so that the gradient is summed by one: XLA's own sum over rows is slow on a CPU.
-    ones = jnp.ones((len(x), 1), wide)
     if norm.weight is not None:
-        y *= ones @ norm.weight.astype(wide)[None]
+        y *= _repeat(norm.weight.astype(wide), len(x))
     if norm.bias is not None:
-        y += ones @ norm.bias.astype(wide)[None]
+        y += _repeat(norm.bias.astype(wide), len(x))
     return y.astype(x.dtype)
+
+
+def _repeat(row: Float[Array, " d_model"], length: int) -> Features:
+    # By a product, so that the gradient is summed by one: XLA's own sum over rows is slow on a CPU. Accelerators
+    # would round what they multiply.
+    return jnp.matmul(jnp.ones((length, 1), row.dtype), row[None], precision="highest")
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -158,14 +158,12 @@ def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> d
 
 def _score(model: SolubilityModel, recipe: Recipe, sets: dict[str, Examples]) -> Logits:
     """Score everything but the training proteins, on every device. Features come from the cache."""
-    mesh, config = make_mesh(), recipe.training
+    mesh, config, cache = make_mesh(), recipe.training, cache_folder("features")
     buckets = choose_run_buckets(model, config, sets)
     params, frozen = eqx.partition(model, trainable(model, config.strategy))
     params, frozen = shard(params, mesh), shard(frozen, mesh)
     return {
-        name: score_set(
-            params, frozen, prepare_inputs(model, examples, config, cache_folder("features")), buckets, config, mesh
-        )
+        name: score_set(params, frozen, prepare_inputs(model, examples, config, cache), buckets, config, mesh)
         for name, examples in sets.items()
         if name != "training"
     }
