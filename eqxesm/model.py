@@ -20,7 +20,6 @@ from eqxesm.checkpoint.leaves import load_leaves, named_leaves
 from eqxesm.checkpoint.record import TRAINED_ON, About, read_record
 from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.config import describe
-from eqxesm.data.batching import TOKENS_PER_BATCH
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.encoders import AbstractEncoder, Inputs, cast, residue_mask
 from eqxesm.encoders.base import in_vocabulary
@@ -148,7 +147,7 @@ class SolubilityModel(eqx.Module):
         return Tokenizer().encode(cleaned.sequence)
 
     def predict(
-        self, sequences: Iterable[Any], *, tokens_per_batch: int = TOKENS_PER_BATCH, progress: bool = False
+        self, sequences: Iterable[Any], *, tokens_per_batch: int | None = None, progress: bool = False
     ) -> Float[np.ndarray, " n"]:
         """Calibrated probabilities of proteins, float32, in input order.
 
@@ -168,11 +167,7 @@ class SolubilityModel(eqx.Module):
         return self.predict_tokens(tokens, tokens_per_batch=tokens_per_batch, progress=progress)
 
     def predict_tokens(
-        self,
-        proteins: Sequence[Int[np.ndarray, " _"]],
-        *,
-        tokens_per_batch: int = TOKENS_PER_BATCH,
-        progress: bool = False,
+        self, proteins: Sequence[Int[np.ndarray, " _"]], *, tokens_per_batch: int | None = None, progress: bool = False
     ) -> Float[np.ndarray, " n"]:
         """Probabilities of proteins that are cleaned and tokenized already; see `predict`."""
         proteins = as_sequence(proteins, "token arrays")

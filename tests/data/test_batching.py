@@ -1,104 +1,129 @@
-"""Batches by length: every protein once, within the budget, in few shapes."""
+"""Batches by length: every protein once, within the budget, in few shapes, with little padding."""
 
-from collections import Counter
+import csv
+import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paths import EXAMPLES
 
-from eqxesm.data.batching import TOKENS_PER_BATCH, batch_by_length, round_up, rows_per_batch
-from eqxesm.data.proteins import read_proteins
+from eqxesm.data.batching import SHAPE_SHARE, SHAPE_TOKENS, Buckets, choose_buckets, round_up
 
-LENGTHS = range(1, 5000)
-SIZES = [64, *(size for power in range(6, 13) for size in (3 * 2 ** (power - 1), 2 ** (power + 1)))]
-
-many_lengths = st.lists(st.integers(1, 1500), max_size=60)
-budgets = st.integers(1, 5000)
+many_lengths = st.lists(st.integers(1, 2500), min_size=1, max_size=300).map(np.array)
+budgets = st.integers(16, 20_000)
 
 
-def test_rounding_up_gives_the_smallest_size_that_holds_it():
-    for length in LENGTHS:
-        assert round_up(length) == min(size for size in SIZES if size >= length)
+def padded_tokens(buckets: Buckets, lengths: np.ndarray, *, full: bool) -> int:
+    plan = buckets.plan(lengths, np.arange(len(lengths)), full=full)
+    rows = [buckets.rows(length) if full else buckets.rows_for(len(indices), length) for length, indices in plan]
+    return sum(length * count for (length, _), count in zip(plan, rows, strict=True))
 
 
-def test_rounding_up_is_monotone_and_leaves_sizes_alone():
-    rounded = [round_up(length) for length in LENGTHS]
-    assert rounded == sorted(rounded)
-    assert [round_up(size) for size in SIZES] == SIZES
+def test_lengths_are_rounded_up_by_a_sixteenth_at_most():
+    lengths = np.arange(129, 40_000)
+    rounded = round_up(lengths)
+    assert (rounded >= lengths).all()
+    assert ((rounded - lengths) / lengths < 1 / 16).all()
+    assert (np.diff(rounded) >= 0).all()
+    np.testing.assert_array_equal(round_up(rounded), rounded)
+    # Sixteen lengths an octave.
+    assert len(set(rounded[(lengths > 1024) & (lengths <= 2048)].tolist())) == 16
 
 
-def test_padding_is_at_most_a_third_above_64():
-    assert max((round_up(length) - length) / round_up(length) for length in LENGTHS[64:]) < 1 / 3
+def test_short_lengths_are_rounded_up_to_multiples_of_eight():
+    np.testing.assert_array_equal(round_up(np.arange(1, 129)), np.repeat(np.arange(8, 129, 8), 8))
 
 
-def test_a_dozen_lengths_up_to_2048():
-    assert len({round_up(length) for length in range(1, 2049)}) <= 12
+@given(many_lengths, budgets, st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_a_plan_holds_every_protein_once_within_its_shape(lengths, tokens_per_batch, seed, full):
+    buckets = choose_buckets(lengths, tokens_per_batch)
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    plan = buckets.plan(lengths, order, full=full)
+    assert sorted(np.concatenate([indices for _, indices in plan])) == list(range(len(lengths)))
+    for length, indices in plan:
+        assert length in buckets.bounds
+        assert lengths[indices].max() <= length
+        rows = buckets.rows(length)
+        assert rows == 1 or rows * length <= tokens_per_batch
+        assert len(indices) <= buckets.rows_for(len(indices), length) <= rows
+    # The number of batches of each length does not depend on the order.
+    again = buckets.plan(lengths, np.arange(len(lengths)), full=full)
+    assert [length for length, _ in plan] == [length for length, _ in again]
 
 
-@pytest.mark.parametrize("length", [10**6, 10**9 + 1])
-def test_long_lengths(length):
-    assert length <= round_up(length) < 1.5 * length
+@pytest.mark.parametrize(
+    ("short", "plan"),
+    [
+        # Three rows of 64 would be empty, and waiting costs 64 tokens.
+        (1, [(128, [0, 1])]),
+        # One row of 64 would be empty, and waiting costs three times 64.
+        (3, [(64, [0, 1, 2]), (128, [3])]),
+        (5, [(64, [0, 1, 2, 3]), (128, [4, 5])]),
+    ],
+)
+def test_what_is_left_waits_if_that_takes_fewer_tokens(short, plan):
+    lengths = np.array([60] * short + [120])
+    found = Buckets((64, 128), 256).plan(lengths, np.arange(short + 1))
+    assert [(length, indices.tolist()) for length, indices in found] == plan
 
 
-@pytest.mark.parametrize(("length", "budget", "rows"), [(64, 8192, 128), (96, 8192, 85), (64, 64, 1), (64, 63, 1)])
-def test_rows_per_batch(length, budget, rows):
-    assert rows_per_batch(length, budget) == rows
+def test_the_buckets_cost_the_least_of_all():
+    """Against every choice of bounds."""
+    rng = np.random.default_rng(0)
+    lengths = rng.choice([64, 72, 80, 96, 112, 128, 160, 192, 256], 60)
+    candidates = np.unique(lengths).tolist()
+
+    def cost(bounds: tuple[int, ...]) -> int:
+        return sum(min(b for b in bounds if b >= length) for length in lengths) + SHAPE_TOKENS * len(bounds)
+
+    longest = candidates.pop()
+    choices = [
+        (*few, longest) for number in range(len(candidates) + 1) for few in itertools.combinations(candidates, number)
+    ]
+    assert SHAPE_SHARE * lengths.sum() < SHAPE_TOKENS
+    found = choose_buckets(lengths, 1)
+    assert cost(found.bounds) == min(map(cost, choices))
+    assert 1 < len(found.bounds) < len(candidates)
 
 
-def test_no_proteins_give_no_batches():
-    assert batch_by_length([]) == []
+def test_other_sets_may_have_longer_proteins():
+    assert choose_buckets(np.array([100, 120]), 1024, longest=1001).bounds[-1] == 1024
+    assert choose_buckets(np.array([100, 120]), 1024, longest=121).bounds[-1] == 128
+    assert choose_buckets(np.array([100, 120]), 1024, longest=90).bounds[-1] == 120
 
 
-@settings(max_examples=300, deadline=None, database=None)
-@given(many_lengths, budgets)
-def test_every_protein_comes_once_within_the_budget(lengths, budget):
-    batches = batch_by_length(lengths, budget)
-    indices = [index for _, batch in batches for index in batch]
-    # In the order of the padded length, and in their own order within it.
-    assert indices == sorted(range(len(lengths)), key=lambda index: (round_up(lengths[index]), index))
-    for length, batch in batches:
-        # No batch is padded further than its longest protein needs.
-        assert round_up(max(lengths[index] for index in batch)) == length
-        assert len(batch) == 1 or length * len(batch) <= budget
-    sizes = [length for length, _ in batches]
-    assert sizes == sorted(sizes)
-    # No more batches of a length than its own proteins fill, but for one that what was left over begins.
-    own = Counter(round_up(length) for length in lengths)
-    for size, number in Counter(sizes).items():
-        assert number <= -(-own[size] // rows_per_batch(size, budget)) + 1
-
-
-@settings(max_examples=300, deadline=None, database=None)
-@given(many_lengths, budgets)
-def test_never_more_shapes_than_without_waiting(lengths, budget):
-    """Against batches of one length each, of which only the last of a length is not full."""
-    separate = set()
-    for size, number in Counter(round_up(length) for length in lengths).items():
-        rows = rows_per_batch(size, budget)
-        separate |= {(size, rows)} if number >= rows else set()
-        separate |= {(size, number % rows)} if number % rows else set()
-    assert len({(length, len(batch)) for length, batch in batch_by_length(lengths, budget)}) <= len(separate)
-
-
-def test_few_proteins_share_a_shape():
-    lengths = [50, 90, 120, 180, 250, 380, 500]
-    assert batch_by_length(lengths) == [(512, [0, 1, 2, 3, 4, 5, 6])]
-    examples = [len(protein.sequence) + 2 for protein in read_proteins(EXAMPLES / "proteins.fasta")]
-    batches = batch_by_length(examples)
-    assert len(examples) == 20
-    assert len(batches) <= 2
+def test_one_protein_is_not_padded_by_others():
+    buckets = choose_buckets(np.array([300]), 8192)
+    (planned,) = buckets.plan(np.array([300]), np.arange(1), full=False)
+    assert planned[0] == 304
+    assert buckets.rows_for(1, 304) == 1
 
 
 @pytest.mark.parametrize("short", [1, 2, 10])
 def test_short_proteins_are_not_padded_to_a_very_long_one(short):
-    lengths = [*([52] * (short // 2)), 34_002, *([52] * (short - short // 2))]
-    first, second = batch_by_length(lengths)
-    assert (first[0], len(first[1])) == (64, short)
-    assert second == (49152, [short // 2])
+    lengths = np.array([*([52] * short), 34_002])
+    buckets = choose_buckets(lengths, 8192)
+    first, second = buckets.plan(lengths, np.arange(len(lengths)), full=False)
+    assert (first[0], len(first[1])) == (56, short)
+    assert (second[0], second[1].tolist()) == (34_816, [short])
 
 
 def test_a_protein_above_the_budget_is_alone():
-    lengths = [TOKENS_PER_BATCH + 1, 30, TOKENS_PER_BATCH + 2, TOKENS_PER_BATCH]
-    batches = batch_by_length(lengths)
-    assert [batch for _, batch in batches] == [[1], [3], [0], [2]]
+    lengths = np.array([8193, 30, 8194, 8192])
+    plan = choose_buckets(lengths, 8192).plan(lengths, np.arange(4), full=False)
+    assert sorted(indices.tolist() for _, indices in plan) == [[0], [1], [2], [3]]
+
+
+def test_real_batches_are_hardly_padded(shared):
+    with open(shared / "train_pool" / "pool.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["license"] == "MIT"]
+    lengths = np.array([len(row["sequences"]) + 2 for row in rows])
+    for tokens_per_batch in (2048, 16384):
+        buckets = choose_buckets(lengths, tokens_per_batch)
+        assert len(buckets.bounds) <= 32
+        assert buckets.padding(lengths) <= 0.07
+        assert padded_tokens(buckets, lengths, full=True) == pytest.approx(
+            lengths.sum() / (1 - buckets.padding(lengths))
+        )
