@@ -1,0 +1,170 @@
+"""What the benchmarks share: sides that take turns, a row per case, and the file of results.
+
+Each side runs in a process of its own, so that its threads and its peak memory are its own. The two
+take turns, and a ratio is that of two neighbours in time: machines are noisy.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("eqxesm", "jax", "jaxlib", "equinox", "torch", "transformers")
+PEAK_SIZE = 2048
+"""Rows and columns of the matrices whose product measures a framework's peak."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case. Seconds are medians; ratios are torch's seconds over ours, of neighbours in time.
+
+    `ratio_low` and `ratio_high` are quartiles. `peak_ratio` is JAX's matrix-multiply peak over torch's, and
+    `share_of_peak` our useful operations over JAX's peak. `padding` is our share of padded positions.
+    """
+
+    case: str
+    ours_s: float | None = None
+    torch_s: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    peak_ratio: float | None = None
+    share_of_peak: float | None = None
+    padding: float | None = None
+    compile_s: float | None = None
+    peak_memory_mb: float | None = None
+
+
+class Worker:
+    """A side in a process of its own, which does one thing at a time."""
+
+    def __init__(self, side: Callable, *arguments: Any):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(there, side, *arguments), daemon=True)
+        self._process.start()
+        there.close()
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the side."""
+        self._pipe.send((method, arguments))
+        return self._pipe.recv()
+
+    def close(self) -> float:
+        """End the process; the most memory that it ever held, in MB."""
+        peak = self.ask("peak_memory")
+        self._process.join()
+        return peak
+
+
+def _serve(pipe: Any, side: Callable, *arguments: Any) -> None:
+    this = side(*arguments)
+    while True:
+        method, values = pipe.recv()
+        if method == "peak_memory":
+            pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            return
+        pipe.send(getattr(this, method)(*values))
+
+
+def timed(function: Callable, *arguments: Any) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
+def take_turns(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
+    """Let every side run once a round, in an order that is turned around each time; seconds of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(rounds):
+        for name in list(turns)[:: 1 if number % 2 else -1]:
+            seconds[name].append(turns[name]())
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def compare(case: str, ours: np.ndarray, theirs: np.ndarray, **more: float | None) -> Row:
+    """The row of two sides that took turns."""
+    low, ratio, high = np.percentile(theirs / ours, [25, 50, 75]).tolist()
+    return Row(case, float(np.median(ours)), float(np.median(theirs)), ratio, low, high, **more)
+
+
+def peak_operations() -> float:
+    """Operations of the product that `peak` of a side runs."""
+    return 2.0 * PEAK_SIZE**3
+
+
+def parse_options(description: str | None) -> argparse.Namespace:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, to see that it runs")
+    options = parser.parse_args()
+    if options.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    return options
+
+
+def save(name: str, options: argparse.Namespace, rows: Sequence[Row]) -> None:
+    """Print the table, and write it with what it was measured on."""
+    show(rows)
+    if options.quick:
+        return
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    about = {
+        "command": f"python -m benchmarks.{name} --device {options.device}",
+        "machine": describe_machine(options.device),
+        "versions": versions,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    path = RESULTS / f"{name}-{options.device}.json"
+    path.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+    print(f"written: {path}")
+
+
+def describe_machine(device: str) -> str:
+    """Processor and cores, or the accelerator."""
+    if device == "gpu":
+        import jax
+
+        return jax.devices()[0].device_kind
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    widest = next((flag for flag in ("avx512f", "avx2") if flag in flags), platform.machine())
+    return f"{next(named, platform.processor())}, {len(os.sched_getaffinity(0))} cores, {widest}"
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print a table of the columns that have a value."""
+    names = [field.name for field in fields(Row)]
+    cells = [[_format(name, getattr(row, name)) for name in names] for row in rows]
+    kept = [i for i in range(len(names)) if i == 0 or any(line[i] for line in cells)]
+    lines = [[names[i] for i in kept], *([line[i] for i in kept] for line in cells)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
+    for line in lines:
+        first, *others = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        print(first.strip().ljust(widths[0]), *others, sep="  ")
+
+
+def _format(name: str, value: object) -> str:
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    return f"{value:.0f}" if name == "peak_memory_mb" else f"{value:.3g}"
