@@ -45,7 +45,7 @@ def climb(
         last, kept = encoder.run_blocks(tokens, sequence_id, tuple(range(layers)), False)
         embedding = jax.vmap(encoder.norm)(last)
         rungs = {f"block {number}": kept[number] for number in range(layers)}
-        return rungs | {f"block {layers}": last, "embedding": embedding, "logits": jax.vmap(lm_head)(embedding)}
+        return rungs | {f"block {layers}": last, "embedding": embedding, "logits": lm_head(embedding)}
 
     return jax.vmap(run)(tokens, sequence_id)
 

@@ -37,7 +37,7 @@ def map_proteins(
         padding.
     """
     if tokens_per_batch is None:
-        tokens_per_batch = 2048 if jax.default_backend() == "cpu" else 8192
+        tokens_per_batch = default_tokens()
     if not isinstance(tokens_per_batch, Integral) or tokens_per_batch < 1:
         raise InputError(f"tokens_per_batch is {tokens_per_batch!r}, expected a number of at least 1")
     proteins = as_sequence(proteins, "token arrays")
@@ -59,6 +59,11 @@ def map_proteins(
                 results[index] = jax.tree.map(lambda output, row=row: output[row].copy(), outputs)
             bar.update(len(indices))
     return results
+
+
+def default_tokens() -> int:
+    """Tokens of a batch that keep the device busy."""
+    return 2048 if jax.default_backend() == "cpu" else 8192
 
 
 @eqx.filter_jit

@@ -123,8 +123,7 @@ def test_activations_scale_as_they_must():
     assert size(4096) == 4 * size(1024)
     assert size(100, itemsize=2) > size(100) / 2
     stream = config.layers * 100 * config.d_model * 4
-    vectors = 18 * config.d_model + 6 * config.d_ffn + 2 * config.heads * 100
-    worked_on = 100 * vectors * 4 * 4 / 3
+    worked_on = 100 * 4 * (29.4 * config.d_model + 4.15 * config.heads * 100)
     assert size(100, remat=True) == pytest.approx(stream + worked_on)
 
 
@@ -148,7 +147,7 @@ def test_activations_are_what_xla_plans(remat):
     lowered = train_step.lower(given, state, optimiser, recipe, make_mesh())
     planned = lowered.compile().compiled.memory_analysis().temp_size_in_bytes
     plan = memory_plan.make_plan(config, 1, "float32", remat, rows, length)
-    assert planned == pytest.approx(plan.gradients + plan.activations, rel=0.1 if remat else 0.03)
+    assert planned == pytest.approx(plan.gradients + plan.activations, rel=0.03)
 
 
 def test_table_names_what_fits(capsys):

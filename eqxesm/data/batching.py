@@ -33,8 +33,9 @@ class Buckets:
         return max(1, self.tokens_per_batch // length)
 
     def rows_for(self, count: int, length: int) -> int:
-        """Rows of a batch of its own for a few proteins: a power of two, to have few shapes."""
-        return min(1 << (count - 1).bit_length(), self.rows(length))
+        """Rows of a batch of its own for a few proteins: 1, 2, 3, 4, 6, 8, 12, 16, ..., to have few shapes."""
+        step = max(1, (1 << (count - 1).bit_length()) // 4)
+        return min(-(-count // step) * step, self.rows(length))
 
     def plan(
         self, lengths: Int[np.ndarray, " n"], order: Int[np.ndarray, " n"], *, full: bool = True

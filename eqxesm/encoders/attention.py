@@ -1,6 +1,7 @@
 """Multi-head self-attention with rotary positions, for one protein."""
 
 import math
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -31,6 +32,9 @@ LONG = 1024
 QUERIES = 256
 """Queries of a chunk."""
 
+CUDNN_LONGEST = 16_384
+"""Residues up to which cuDNN's mask, which is quadratic, is small."""
+
 
 def rotary_turns(length: int, d_head: int) -> Turns:
     """The turns of rotary embeddings."""
@@ -51,7 +55,38 @@ def rotate(x: HeadVectors, turns: Turns) -> HeadVectors:
 
 
 def attend(query: HeadVectors, key: HeadVectors, value: HeadVectors, chains: ChainIds) -> HeadVectors:
-    """Scaled dot-product attention within each chain."""
+    """Scaled dot-product attention within each chain, in the way that suits device, precision and length."""
+    if suits_cudnn(query):
+        return jax.lax.platform_dependent(query, key, value, chains, cuda=attend_by_cudnn, default=attend_by_chunks)
+    return attend_by_chunks(query, key, value, chains)
+
+
+def suits_cudnn(query: HeadVectors) -> bool:
+    """Whether cuDNN's flash attention takes it: half precision, on an NVIDIA GPU from Ampere on."""
+    _, length, d_head = query.shape
+    if jax.default_backend() != "gpu" or query.dtype.itemsize > 2:
+        return False
+    capability = jax.devices()[0].compute_capability.partition(".")[0]
+    takes_shape = d_head % 8 == 0 and d_head <= 128 and length % 2 == 0 and length <= CUDNN_LONGEST
+    return capability.isdigit() and int(capability) >= 8 and takes_shape
+
+
+def attend_by_cudnn(
+    query: HeadVectors,
+    key: HeadVectors,
+    value: HeadVectors,
+    chains: ChainIds,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> HeadVectors:
+    """By the library's own function. Memory is linear in the length but for the mask."""
+    query, key, value = (rearrange(each, "heads length d -> length heads d") for each in (query, key, value))
+    mask = (chains[:, None] == chains[None, :])[None]
+    mixed = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
+    return rearrange(mixed, "length heads d -> heads length d")
+
+
+def attend_by_chunks(query: HeadVectors, key: HeadVectors, value: HeadVectors, chains: ChainIds) -> HeadVectors:
+    """By plain products, in chunks of queries if the protein is long, so that memory is linear in the length."""
 
     def attend_rows(rows: tuple[Float[Array, "heads rows d_head"], Int[Array, " rows"]]) -> Array:
         queries, own = rows

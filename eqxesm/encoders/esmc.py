@@ -159,7 +159,7 @@ class ESMC(AbstractEncoder):
         embedding = normalise(self.norm, last)
         if self.config.layers in chosen:
             kept = kept.at[chosen.index(self.config.layers)].set(embedding)
-        logits = None if self.lm_head is None else jax.vmap(self.lm_head)(embedding)
+        logits = None if self.lm_head is None else self.lm_head(embedding)
         return ESMCOutput(embedding, logits, kept)
 
     def features(self, inputs: Inputs, sequence_id: SequenceId = None, *, remat: bool = False) -> Features:
@@ -229,7 +229,7 @@ class ESMC(AbstractEncoder):
     def _logits(self, tokens: Int[Array, " length"], sequence_id: SequenceId) -> Float[Array, "length vocab"]:
         if self.lm_head is None:
             raise InputError("the encoder has no LM head. Port a checkpoint that has one.")
-        return jax.vmap(self.lm_head)(self.features(tokens, sequence_id))
+        return self.lm_head(self.features(tokens, sequence_id))
 
     def _embed(self, inputs: Inputs) -> Float[Array, "length d_model"]:
         if jnp.issubdtype(inputs.dtype, jnp.integer):

@@ -53,7 +53,7 @@ class Block(eqx.Module):
 
 
 class LMHead(eqx.Module):
-    """Maps an embedding to logits over the vocabulary: linear, exact GELU, norm, linear."""
+    """Maps embeddings to logits over the vocabulary: linear, exact GELU, norm, linear."""
 
     dense: Linear
     norm: LayerNorm
@@ -65,6 +65,6 @@ class LMHead(eqx.Module):
         self.norm = LayerNorm(d_model, eps=NORM_EPS)
         self.decoder = Linear(d_model, VOCAB_SIZE, key=decoder)
 
-    def __call__(self, x: Float[Array, " d_model"]) -> Float[Array, " vocab"]:
+    def __call__(self, x: Features) -> Float[Array, "length vocab"]:
         # The original uses erf; jax.nn.gelu defaults to tanh.
-        return self.decoder(self.norm(jax.nn.gelu(self.dense(x), approximate=False)))
+        return project(self.decoder, normalise(self.norm, jax.nn.gelu(project(self.dense, x), approximate=False)))

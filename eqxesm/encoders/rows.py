@@ -13,6 +13,8 @@ from equinox.nn import LayerNorm, Linear
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from eqxesm.encoders.product import product
+
 Features = Float[Array, "length d_model"]
 
 SAVED = "saved"
@@ -30,11 +32,14 @@ def at_least_float32(x: Float[Array, "..."]) -> jnp.dtype:
 
 
 def project(layer: Linear | Callable, x: Float[Array, "length d_in"]) -> Float[Array, "length d_out"]:
-    """Apply a linear layer without bias, or what stands in its place."""
+    """Apply a linear layer, or what stands in its place."""
     if not isinstance(layer, Linear):
         return layer(x)
+    y = product(x, layer.weight)
+    if layer.bias is not None:
+        y += _repeat(layer.bias, len(x))
     # Without the barrier, XLA works out the gradient of the result twice, once for each product that needs it.
-    return jax.lax.optimization_barrier(save(jnp.einsum("li,oi->lo", x, layer.weight)))
+    return jax.lax.optimization_barrier(save(y))
 
 
 def normalise(norm: LayerNorm, x: Features) -> Features:

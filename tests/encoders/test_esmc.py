@@ -19,7 +19,7 @@ from conversion.sources import open_source
 from eqxesm import ESMC, InputError, OneHot, Tokenizer
 from eqxesm.alphabet import MASK, PAD, RESIDUES, VOCAB_SIZE, VOCABULARY, is_residue
 from eqxesm.encoders import PRESETS, as_probabilities, cast, residue_mask
-from eqxesm.encoders.attention import attend, rotary_turns, rotate
+from eqxesm.encoders.attention import attend, attend_by_chunks, attend_by_cudnn, rotary_turns, rotate, suits_cudnn
 
 TOLERANCE = 1e-5
 TOKENIZER = Tokenizer()
@@ -100,7 +100,7 @@ def test_lm_head_is_the_originals(original, encoder):
     x = 3 * torch.randn(30, TINY.d_model, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         theirs = original.lm_head(x)
-    assert relative_l2(jax.vmap(encoder.lm_head)(jnp.asarray(x.numpy())), theirs) <= TOLERANCE
+    assert relative_l2(encoder.lm_head(jnp.asarray(x.numpy())), theirs) <= TOLERANCE
 
 
 def test_stack_before_the_final_norm_is_the_originals(original, encoder, batch):
@@ -328,6 +328,31 @@ def test_attention_and_its_gradient_are_those_of_torch(length):
     assert relative_l2(ours, output.detach().numpy()) <= 1e-6
     for found, expected in zip(pull(weight), theirs, strict=True):
         assert relative_l2(found, expected.grad.numpy()) <= 1e-6
+
+
+def test_the_attention_of_jax_gets_the_same_mask():
+    """What runs by cuDNN on a GPU, here by the same function of JAX's in plain products."""
+    chains = jnp.repeat(jnp.array([0, 1, -1]), jnp.array([20, 20, 10]))
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (jax.random.normal(key, (3, 50, 16)) for key in keys)
+    ours, pull = jax.vjp(lambda *x: attend(*x, chains), q, k, v)
+    theirs, their_pull = jax.vjp(lambda *x: attend_by_cudnn(*x, chains, implementation="xla"), q, k, v)
+    assert relative_l2(ours, theirs) <= 1e-6
+    for found, expected in zip(pull(ours), their_pull(ours), strict=True):
+        assert relative_l2(found, expected) <= 1e-6
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="no GPU")
+def test_cudnn_attends_as_chunks_do():
+    chains = jnp.repeat(jnp.array([0, 1, -1]), jnp.array([400, 500, 124]))
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (jax.random.normal(key, (15, 1024, 64), jnp.bfloat16) for key in keys)
+    assert suits_cudnn(q)
+    ours, pull = jax.vjp(lambda *x: attend(*x, chains), q, k, v)
+    chunks, their_pull = jax.vjp(lambda *x: attend_by_chunks(*x, chains), q, k, v)
+    assert relative_l2(ours, chunks) <= 1e-2
+    for found, expected in zip(pull(ours), their_pull(ours), strict=True):
+        assert relative_l2(found, expected) <= 1e-2
 
 
 @pytest.mark.parametrize("gradient", [False, True])

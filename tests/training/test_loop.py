@@ -15,14 +15,15 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from training_sets import baseline, examples, tiny
 
-from eqxesm import InputError, SolubilityModel
+from eqxesm import InputError, SolubilityModel, Tokenizer
+from eqxesm.data.pipeline import Steps, make_batches
 from eqxesm.encoders import cast
 from eqxesm.encoders.lora import find_adapters, merge_lora
 from eqxesm.evaluation import fit_temperature
 from eqxesm.training import Examples, TrainConfig, cross_entropy, fit, score_examples
 from eqxesm.training import loop as loop_module
 from eqxesm.training.devices import make_mesh, shard
-from eqxesm.training.examples import class_weights
+from eqxesm.training.examples import choose_run_buckets, class_weights
 from eqxesm.training.filters import learning_rate_factors, prepare, trainable
 from eqxesm.training.optimiser import make_optimiser, make_schedule
 from eqxesm.training.step import StepInputs, TrainState, init_state, score, train_step
@@ -202,6 +203,26 @@ def test_one_step_is_that_of_torch():
     for number, layer in enumerate(ours.head.mlp.layers):
         np.testing.assert_allclose(layer.weight, theirs[2 * number].detach(), atol=2e-5)
         np.testing.assert_allclose(layer.bias, theirs[2 * number + 1].detach(), atol=2e-5)
+
+
+def test_batches_have_the_losses_of_their_proteins_alone():
+    """Filled up with padding and empty rows, against every protein at its own length."""
+    config, rng = TrainConfig(tokens_per_batch=64), np.random.default_rng(0)
+    proteins = [Tokenizer().encode("".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), n))) for n in (5, 6, 30, 120)]
+    data = Examples(proteins, rng.integers(0, 2, len(proteins)))
+    model = prepare(eqx.tree_at(lambda model: model.head.mlp.dropout.p, tiny(), 0.0), config)
+    params, frozen = eqx.partition(model, trainable(model, "joint"))
+    optimiser = make_optimiser(config, 10, params)
+    buckets = choose_run_buckets(model, config, {"training": data})
+    steps = Steps(data.lengths, buckets, 1, 0)
+    planned = [steps[i] for i in range(len(steps))]
+    assert len({length for length, _ in planned}) > 1
+    for (_, indices), batch in zip(planned, make_batches(steps, buckets, data.collate, data.labels), strict=True):
+        inputs = StepInputs(frozen, batch.inputs, batch.labels, batch.weights, number(0))
+        state = init_state(jax.tree.map(jnp.copy, params), optimiser, config)
+        _, metrics = train_step(inputs, state, optimiser, config, make_mesh())
+        alone = expit([float(model(proteins[i])) for i in indices])
+        np.testing.assert_allclose(metrics.loss, log_loss(data.labels[indices], alone, labels=[0, 1]), atol=1e-5)
 
 
 def test_accumulating_two_halves_is_one_step_on_the_whole():
