@@ -1,4 +1,4 @@
-"""Loading a 300M checkpoint: ours, mapped and cast, against transformers' `from_pretrained`.
+"""Loading a 300M checkpoint against transformers' `from_pretrained`, as it is and with a cast; and its port.
 
     python -m benchmarks.load [--device cpu|gpu] [--quick]
 
@@ -7,21 +7,17 @@ adds to the process's anonymous memory: mapped pages of the file are not counted
 /proc, so it needs Linux.
 """
 
+import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cases import ENCODERS
-from benchmarks.measure import Row, Worker, compare, parse_options, save, timed
+from benchmarks.measure import Row, Worker, compare, memory_mb, parse_options, run_alone, save, timed
 from benchmarks.sides import write_models
-
-
-def anonymous_mb() -> float:
-    """The anonymous memory of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
 
 
 class OursLoading:
@@ -30,10 +26,10 @@ class OursLoading:
     def __init__(self, folder: Path, dtype: str | None):
         import jax
 
-        import eqxesm
+        from eqxesm import ESMC
 
         jax.numpy.zeros(1).block_until_ready()
-        self._load = lambda: jax.block_until_ready(eqxesm.ESMC.from_pretrained(folder / "ours", dtype=dtype))
+        self._load = lambda: jax.block_until_ready(ESMC.from_pretrained(folder / "ours", dtype=dtype))
 
     def load(self) -> tuple[float, float]:
         return measure(self._load)
@@ -45,9 +41,11 @@ class TorchLoading:
     def __init__(self, folder: Path, dtype: str | None):
         import torch
         from transformers import EsmcModel
-        from transformers.utils.logging import disable_progress_bar
+        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
         disable_progress_bar()
+        # It would report that it leaves the LM head out.
+        set_verbosity_error()
         precision = getattr(torch, dtype or "float32")
         self._load = lambda: EsmcModel.from_pretrained(folder / "torch", dtype=precision)
 
@@ -57,26 +55,35 @@ class TorchLoading:
 
 def measure(load: Any) -> tuple[float, float]:
     """Seconds of a load, and the megabytes that it adds."""
-    before = anonymous_mb()
+    before = memory_mb("RssAnon")
     kept = []
     seconds = timed(lambda: kept.append(load()))
-    return seconds, anonymous_mb() - before
+    return seconds, memory_mb("RssAnon") - before
 
 
 def compare_loads(folder: Path, size: str, dtype: str | None, rounds: int) -> Row:
     """Both sides, each load in a fresh process."""
     seconds: dict[str, list[float]] = {"ours": [], "torch": []}
-    added = []
+    added: dict[str, float] = {}
     for _ in range(rounds):
         for name, side in (("ours", OursLoading), ("torch", TorchLoading)):
             worker = Worker(side, folder, dtype)
             taken, megabytes = worker.ask("load")
             seconds[name].append(taken)
-            added += [megabytes] if name == "ours" else []
+            added[name] = max(megabytes, added.get(name, 0.0))
             worker.close()
     ours, theirs = (np.array(seconds[name]) for name in ("ours", "torch"))
+    memory = {"peak_memory_mb": added["ours"], "torch_peak_memory_mb": added["torch"]}
     case = f"load, {size}, {f'cast to {dtype}' if dtype else 'as stored, float32'}"
-    return compare(case, ours, theirs, peak_memory_mb=max(added))
+    return replace(compare(case, ours, theirs), **memory)
+
+
+def measure_port(folder: Path) -> Row:
+    """The port of transformers' 300M checkpoint to ours."""
+    command = [sys.executable, "-m", "conversion.port", "esmc_300m", "--source", str(folder / "torch"), "--out"]
+    runs = [run_alone([*command, str(folder / f"ported {number}")]) for number in range(3)]
+    seconds = float(np.median([taken for taken, _ in runs]))
+    return Row("port, 300M", seconds, peak_memory_mb=max(megabytes for _, megabytes in runs))
 
 
 def main() -> None:
@@ -87,6 +94,7 @@ def main() -> None:
         write_models(Path(name), ENCODERS[size])
         rounds = 1 if options.quick else 5
         rows = [compare_loads(Path(name), size, dtype, rounds) for dtype in (None, "bfloat16")]
+        rows += [] if options.quick else [measure_port(Path(name))]
     save("load", options, rows)
 
 

@@ -9,7 +9,8 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -24,13 +25,22 @@ PACKAGES = ("eqxesm", "jax", "jaxlib", "equinox", "torch", "transformers")
 PEAK_SIZE = 2048
 """Rows and columns of the matrices whose product measures a framework's peak."""
 
+# In a process of its own, so that peak memory is that of the command alone.
+RUN = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+"""
+
 
 @dataclass(frozen=True)
 class Row:
     """One case. Seconds are medians; ratios are torch's seconds over ours, of neighbours in time.
 
     `ratio_low` and `ratio_high` are quartiles. `peak_ratio` is JAX's matrix-multiply peak over torch's, and
-    `share_of_peak` our useful operations over JAX's peak. `padding` is our share of padded positions.
+    `share_of_peak` our useful operations over JAX's peak. `padding` is our share of padded positions, `compile_s` what
+    our first call takes beyond the second. Memory is the most that a process ever held.
     """
 
     case: str
@@ -44,6 +54,7 @@ class Row:
     padding: float | None = None
     compile_s: float | None = None
     peak_memory_mb: float | None = None
+    torch_peak_memory_mb: float | None = None
 
 
 class Worker:
@@ -73,9 +84,15 @@ def _serve(pipe: Any, side: Callable, *arguments: Any) -> None:
     while True:
         method, values = pipe.recv()
         if method == "peak_memory":
-            pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            pipe.send(memory_mb("VmHWM"))
             return
         pipe.send(getattr(this, method)(*values))
+
+
+def memory_mb(field: str) -> float:
+    """A figure of this process's memory, by its name in /proc: `getrusage` would count the parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
 def timed(function: Callable, *arguments: Any) -> float:
@@ -85,24 +102,26 @@ def timed(function: Callable, *arguments: Any) -> float:
     return time.perf_counter() - start
 
 
-def take_turns(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
+def take_turns(turns: Mapping[Any, Callable[[], float]], rounds: int) -> dict[Any, np.ndarray]:
     """Let every side run once a round, in an order that is turned around each time; seconds of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    seconds: dict[Any, list[float]] = {name: [] for name in turns}
     for number in range(rounds):
         for name in list(turns)[:: 1 if number % 2 else -1]:
             seconds[name].append(turns[name]())
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def compare(case: str, ours: np.ndarray, theirs: np.ndarray, **more: float | None) -> Row:
+def compare(case: str, ours: np.ndarray, theirs: np.ndarray) -> Row:
     """The row of two sides that took turns."""
     low, ratio, high = np.percentile(theirs / ours, [25, 50, 75]).tolist()
-    return Row(case, float(np.median(ours)), float(np.median(theirs)), ratio, low, high, **more)
+    return Row(case, float(np.median(ours)), float(np.median(theirs)), ratio, low, high)
 
 
-def peak_operations() -> float:
-    """Operations of the product that `peak` of a side runs."""
-    return 2.0 * PEAK_SIZE**3
+def run_alone(command: Sequence[str]) -> tuple[float, float]:
+    """Run a command; seconds, and the most memory that it held, in MB."""
+    done = subprocess.run([sys.executable, "-c", RUN, *command], check=True, capture_output=True, text=True)
+    seconds, megabytes = done.stdout.splitlines()[-1].split()
+    return float(seconds), float(megabytes)
 
 
 def parse_options(description: str | None) -> argparse.Namespace:
@@ -167,4 +186,4 @@ def show(rows: Sequence[Row]) -> None:
 def _format(name: str, value: object) -> str:
     if not isinstance(value, float):
         return "" if value is None else str(value)
-    return f"{value:.0f}" if name == "peak_memory_mb" else f"{value:.3g}"
+    return f"{value:.0f}" if name.endswith("_mb") else f"{value:.3g}"

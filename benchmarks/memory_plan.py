@@ -3,8 +3,8 @@
     python benchmarks/memory_plan.py --out benchmarks/results/memory_plan.json
 
 Parameters, gradients and the state of AdamW are float32 and split as `eqxesm.training.devices`
-splits them. Activations are a closed form, an estimate: for a small model on the CPU it is within a
-tenth of what XLA plans, as the tests check. Fragmentation and buffers of communication come on top.
+splits them. Activations are a closed form, an estimate: for a small model on the CPU it is within
+3% of what XLA plans, as the tests check. Fragmentation and buffers of communication come on top.
 """
 
 import argparse
@@ -96,18 +96,17 @@ def activation_bytes(config: ESMCConfig, rows: int, length: int, itemsize: int, 
     For every token all blocks keep their input, and unless it is recomputed five more vectors of `d_model` (query, key,
     value, what attention puts out, and its projection) and two of `d_ffn` (gate and up). What the block that is worked
     on holds at most was fitted to what XLA plans: in attention 18 vectors of `d_model`, 12 of them float32 whatever the
-    precision, and 2.4 float32 rows of scores for every head, or in the feed-forward network 8 of `d_model` and 7 of
-    `d_ffn`. If the block is recomputed, it is a third more than 18 of `d_model`, 6 of `d_ffn` and 2 rows.
+    precision, and 2.4 float32 rows of scores for every head (29.4, 19.5 and 4.15 if the block is recomputed), or in the
+    feed-forward network 8 of `d_model` and 7 of `d_ffn`.
     """
     scores = 4 * config.heads * (QUERIES if length >= LONG else length)
     if remat:
-        narrow = 6 * config.d_model + 6 * config.d_ffn
         kept = itemsize * config.d_model
-        worked_on = (itemsize * narrow + 48 * config.d_model + 2 * scores) * 4 / 3
+        attention = (9.9 * itemsize + 78) * config.d_model + 4.15 * scores
     else:
         kept = itemsize * (6 * config.d_model + 2 * config.d_ffn)
         attention = (6 * itemsize + 48) * config.d_model + 2.4 * scores
-        worked_on = max(attention, itemsize * (8 * config.d_model + 7 * config.d_ffn))
+    worked_on = max(attention, itemsize * (8 * config.d_model + 7 * config.d_ffn))
     return rows * length * (config.layers * kept + worked_on)
 
 

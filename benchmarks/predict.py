@@ -16,17 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.cases import draw_proteins
-from benchmarks.measure import Row, parse_options, save, take_turns, timed
+from benchmarks.measure import Row, parse_options, run_alone, save, take_turns, timed
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "proteins.fasta"
 IMPORT = [sys.executable, "-c", "import jax, equinox"]
-
-# Run in a process of its own, so that peak memory is that of the command alone.
-PEAK = """
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True, capture_output=True)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
-"""
 
 
 def predict(proteins: Path, cache: Path) -> list[str]:
@@ -74,9 +67,12 @@ def measure_thousand(folder: Path, count: int) -> Row:
     path.write_text("".join(lines))
     command = predict(path, folder / "cache")
     run(command)
-    seconds = float(np.median([timed(run, command) for _ in range(3)]))
-    done = subprocess.run([sys.executable, "-c", PEAK, *command], check=True, capture_output=True, text=True)
-    return Row(f"{count} proteins", seconds, peak_memory_mb=float(done.stdout))
+    runs = [run_alone(command) for _ in range(3)]
+    return Row(
+        f"{count} proteins",
+        float(np.median([seconds for seconds, _ in runs])),
+        peak_memory_mb=max(mb for _, mb in runs),
+    )
 
 
 def main() -> None:

@@ -1,19 +1,30 @@
-"""The two sides of a comparison: `eqxesm`, and the torch original in transformers with `sdpa`."""
+"""The sides of a comparison: `eqxesm`, and the torch originals in transformers, with `sdpa`, and in PyPI's `esm`."""
 
+import json
+import os
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from benchmarks.measure import PEAK_SIZE, timed
+from eqxesm.alphabet import PAD
 
 # A framework is imported late: the process of a side shall hold its own one only.
 
 BATCH = 8
 """Proteins in a batch of torch's."""
 
+PRECISION: dict[str, Literal["float32", "bfloat16"]] = {"cpu": "float32", "gpu": "bfloat16"}
+
 Proteins = list[np.ndarray]
+
+
+def make_probe(d_model: int) -> np.ndarray:
+    """A direction: the mean square along it tells embeddings apart, whose own mean square is always 1."""
+    return np.linspace(-1, 1, d_model, dtype=np.float32)
 
 
 def write_models(folder: Path, config: dict[str, Any]) -> None:
@@ -23,20 +34,21 @@ def write_models(folder: Path, config: dict[str, Any]) -> None:
     from conversion.export import export
     from eqxesm import ESMC, ESMCConfig
 
-    ESMC(ESMCConfig(**config, lm_head=False), key=jax.random.key(0)).save_pretrained(folder / "ours")
-    export(folder / "ours", "split", folder / "torch")
+    ESMC(ESMCConfig(**config), key=jax.random.key(0)).save_pretrained(folder / "ours")
+    for layout, name in (("split", "torch"), ("legacy", "esm")):
+        export(folder / "ours", layout, folder / name)
 
 
 class Ours:
     """Our encoder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, device: str):
         import jax
 
         from eqxesm import ESMC
 
-        self.encoder = ESMC.from_pretrained(folder / "ours")
-        matrix = jax.numpy.asarray(np.random.default_rng(0).standard_normal((PEAK_SIZE, PEAK_SIZE), np.float32))
+        self.encoder = ESMC.from_pretrained(folder / "ours", dtype=PRECISION[device])
+        matrix = jax.random.normal(jax.random.key(0), (PEAK_SIZE, PEAK_SIZE), PRECISION[device])
         product = jax.jit(lambda a, b: a @ b.T)
         self._peak = lambda: jax.block_until_ready(product(matrix, matrix))
         self._peak()
@@ -46,15 +58,19 @@ class Ours:
 
     def prepare(self, work: str, tokens: np.ndarray) -> dict[str, float]:
         """Compile a forward pass of a batch, or a forward and backward pass; seconds, and the mean square."""
+        from functools import partial
+
         import equinox as eqx
         import jax
 
         arrays, structure = eqx.partition(self.encoder, eqx.is_array)
 
         def loss(arrays: Any) -> Any:
-            return (jax.vmap(eqx.combine(arrays, structure).features)(tokens) ** 2).mean()
+            features = partial(eqx.combine(arrays, structure).features, remat=work.endswith("remat"))
+            along = jax.vmap(features)(tokens).astype("float32") @ make_probe(self.encoder.d_model)
+            return (along**2).mean()
 
-        function = {"forward": loss, "gradient": jax.value_and_grad(loss)}[work]
+        function = loss if work == "forward" else jax.value_and_grad(loss)
         start = time.perf_counter()
         compiled = jax.jit(function).lower(arrays).compile()
         seconds = time.perf_counter() - start
@@ -66,14 +82,18 @@ class Ours:
 
     def prepare_proteins(self, proteins: Proteins) -> dict[str, float]:
         """Compile what proteins of any lengths need."""
-        from eqxesm.inference import map_proteins
+        from eqxesm.data.batching import choose_buckets
+        from eqxesm.inference import default_tokens, map_proteins
 
-        pooled = make_pooled(self.encoder)
-        self._run = lambda: map_proteins(pooled, proteins)
+        pool = make_pooled(self.encoder)
+        self._run = lambda: map_proteins(pool, proteins)
         start = time.perf_counter()
-        value = float(np.square(self._run()).mean())
+        pooled = np.array(self._run(), np.float32)
+        value = float(np.square(pooled @ make_probe(pooled.shape[1])).mean())
         first = time.perf_counter() - start
-        return {"compile_s": first - self.run(), "value": value}
+        lengths = np.array([len(tokens) for tokens in proteins])
+        padding = choose_buckets(lengths, default_tokens()).padding(lengths, full=False)
+        return {"compile_s": first - self.run(), "value": value, "padding": padding}
 
 
 def make_pooled(encoder: Any) -> Any:
@@ -93,24 +113,39 @@ def make_pooled(encoder: Any) -> Any:
 
 
 class Torch:
-    """The torch original."""
+    """The torch original, as it is or under `torch.compile`."""
 
-    def __init__(self, folder: Path, device: str = "cpu", *, compiled: bool = False):
-        import os
+    def __init__(self, folder: Path, device: str, compiled: bool = False):
+        self.device = "cuda" if device == "gpu" else "cpu"
+        self.module = self.load(folder, PRECISION[device]).to(self.device)
+        self.d_model = json.loads((folder / "ours" / "config.json").read_text())["encoder"]["d_model"]
+        self._forward = self._compile() if compiled else self.forward
 
         import torch
-        from transformers import EsmcModel
-        from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self.device = "cuda" if device == "gpu" else "cpu"
-        self.model = EsmcModel.from_pretrained(folder / "torch", attn_implementation="sdpa", dtype=torch.float32)
-        self.model.to(self.device)
-        self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
-        matrix = torch.randn(PEAK_SIZE, PEAK_SIZE, device=self.device)
+        matrix = torch.randn(PEAK_SIZE, PEAK_SIZE, device=self.device, dtype=getattr(torch, PRECISION[device]))
         self._peak = lambda: matrix @ matrix.T
         self.peak()
+
+    def load(self, folder: Path, precision: str) -> Any:
+        """The model, from a file."""
+        from transformers import EsmcModel
+        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+        disable_progress_bar()
+        # It would report that it leaves the LM head out.
+        set_verbosity_error()
+        return EsmcModel.from_pretrained(folder / "torch", attn_implementation="sdpa", dtype=precision)
+
+    def forward(self, tokens: Any, mask: Any, /) -> Any:
+        """The embedding of a batch; `mask` is None if nothing is padded."""
+        return self.module(tokens, attention_mask=mask).last_hidden_state
+
+    def _compile(self) -> Any:
+        import torch
+
+        return torch.compile(self.forward)
 
     def _timed(self, function: Any) -> float:
         import torch
@@ -131,21 +166,19 @@ class Torch:
 
         backward = work == "gradient"
         batch = torch.tensor(tokens, dtype=torch.long, device=self.device)
-        self.model.train(backward).requires_grad_(backward)
+        probe = self.make_probe()
+        self.module.train(backward).requires_grad_(backward)
 
         def run() -> Any:
             with torch.set_grad_enabled(backward):
-                value = (self.forward(batch).last_hidden_state ** 2).mean()
+                value = ((self._forward(batch, None).float() @ probe) ** 2).mean()
             if backward:
-                self.model.zero_grad()
+                self.module.zero_grad()
                 value.backward()
             return value
 
         self._run = run
-        start = time.perf_counter()
-        value = float(run().detach())
-        first = time.perf_counter() - start
-        return {"compile_s": first - self.run(), "value": value}
+        return {"value": float(run().detach())}
 
     def run(self) -> float:
         return self._timed(self._run)
@@ -153,24 +186,71 @@ class Torch:
     def prepare_proteins(self, proteins: Proteins, order: str) -> dict[str, float]:
         """Run proteins in padded batches in file order or by length, or one by one."""
         import torch
-        from torch.nn.utils.rnn import pad_sequence
 
-        self.model.eval().requires_grad_(False)
-        tokens = [torch.tensor(each, dtype=torch.long, device=self.device) for each in proteins]
-        if order == "length-sorted":
-            tokens.sort(key=len)
-        size = 1 if order == "one by one" else BATCH
-        pad: Any = self.model.config.pad_token_id
+        self.module.eval().requires_grad_(False)
+        batches = make_batches(proteins, order)
 
         def run() -> Any:
             pooled = []
             with torch.no_grad():
-                for start in range(0, len(tokens), size):
-                    batch = pad_sequence(tokens[start : start + size], batch_first=True, padding_value=pad)
-                    features = self.forward(batch, attention_mask=batch != pad).last_hidden_state
-                    residues = (batch > 3).unsqueeze(-1).float()
-                    pooled.append((features * residues).sum(1) / residues.sum(1))
+                for indices in batches:
+                    pooled.append(self.pool([proteins[i] for i in indices]))
             return torch.cat(pooled)
 
         self._run = run
-        return {"value": float((run() ** 2).mean())}
+        return {"value": float(((run() @ self.make_probe()) ** 2).mean())}
+
+    def make_probe(self) -> Any:
+        """The probe, on the device."""
+        import torch
+
+        return torch.from_numpy(make_probe(self.d_model)).to(self.device)
+
+    def pool(self, proteins: Proteins) -> Any:
+        """The mean of the embedding over residues, of a padded batch."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        tokens = [torch.tensor(each, dtype=torch.long, device=self.device) for each in proteins]
+        batch = pad_sequence(tokens, batch_first=True, padding_value=PAD)
+        whole = len({len(each) for each in proteins}) == 1
+        residues = (batch > 3).unsqueeze(-1).float()
+        features = self._forward(batch, None if whole else batch != PAD).float()
+        return (features * residues).sum(1) / residues.sum(1)
+
+
+class Esm(Torch):
+    """The first release, PyPI's `esm`, in an environment of its own."""
+
+    def load(self, folder: Path, precision: str) -> Any:
+        """The model, from a file."""
+        sys.path.insert(0, str(find_esm()))
+
+        import torch
+        from esm.models.esmc import ESMC  # ty: ignore[import-not-found]
+        from esm.tokenization import get_esmc_model_tokenizers  # ty: ignore[import-not-found]
+
+        config = json.loads((folder / "ours" / "config.json").read_text())["encoder"]
+        module = ESMC(config["d_model"], config["heads"], config["layers"], get_esmc_model_tokenizers())
+        (weights,) = (folder / "esm").rglob("*.pth")
+        module.load_state_dict(torch.load(weights, weights_only=True), strict=False)
+        return module.to(getattr(torch, precision))
+
+    def forward(self, tokens: Any, _: Any, /) -> Any:
+        """The embedding of a batch; it finds padding itself."""
+        return self.module(tokens).embeddings
+
+
+def find_esm() -> Path | None:
+    """Where the environment of `make test-esm` has its packages, if there is one."""
+    packages = Path(__file__).parents[1].glob(".venv-esm/lib/python3*/site-packages/esm")
+    return next((package.parent for package in packages), None)
+
+
+def make_batches(proteins: Proteins, order: str) -> list[np.ndarray]:
+    """Which proteins each batch of torch's holds."""
+    numbers = np.arange(len(proteins))
+    if order == "length-sorted":
+        numbers = numbers[np.argsort([len(each) for each in proteins], kind="stable")]
+    size = 1 if order == "one by one" else BATCH
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]

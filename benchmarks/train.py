@@ -2,14 +2,13 @@
 
     python -m benchmarks.train [--device cpu|gpu] [--quick]
 
-A joint step changes encoder and head. Both sides have the same random weights, proteins, loss,
-clipping and AdamW, in float32, and the loss of our first batch is compared. Ours is the pipeline and
-the step of `eqxesm train`; torch pads batches in file order or by length, or takes proteins one by one.
+A joint step changes encoder and head. Both sides have the same random weights, proteins, loss, clipping and AdamW, in
+float32, and the loss of our first batch is compared. Ours is the pipeline and the step of `eqxesm train`; torch pads
+batches in file order or by length, or takes proteins one by one. On a GPU the encoder computes in bfloat16.
 """
 
 import tempfile
 import time
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,13 @@ from benchmarks.cases import (
     ORDERS,
     check_same,
     compare_shapes,
-    compare_turns,
+    compare_sides,
+    draw_batch,
     draw_proteins,
     encoder_operations,
 )
-from benchmarks.measure import Row, Worker, parse_options, save
-from benchmarks.sides import BATCH, Ours, Proteins, Torch, write_models
+from benchmarks.measure import Row, Worker, parse_options, save, timed
+from benchmarks.sides import PRECISION, Ours, Proteins, Torch, make_batches, write_models
 
 HIDDEN = (512, 256, 128, 64)
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-4, 0.01, 1.0
@@ -52,7 +52,7 @@ def write_joint(folder: Path, config: dict[str, Any]) -> None:
 class OursJoint(Ours):
     """The steps of `eqxesm.training`, as its loop takes them."""
 
-    def __init__(self, folder: Path, proteins: Proteins, labels: np.ndarray):
+    def __init__(self, folder: Path, device: str, proteins: Proteins, labels: np.ndarray):
         import equinox as eqx
         import jax
         import jax.numpy as jnp
@@ -66,9 +66,10 @@ class OursJoint(Ours):
         from eqxesm.training.optimiser import make_optimiser
         from eqxesm.training.step import init_state
 
-        super().__init__(folder)
+        super().__init__(folder, device)
         self.config = TrainConfig(
             strategy="joint",
+            compute_dtype=PRECISION[device],
             epochs=EPOCHS,
             tokens_per_batch=TOKENS_PER_BATCH,
             schedule="constant",
@@ -129,21 +130,21 @@ class OursJoint(Ours):
 
     def run(self) -> float:
         """Take the steps of an epoch."""
-        start = time.perf_counter()
-        self._take(self.batches, self.steps.per_epoch)
-        return time.perf_counter() - start
+        return timed(self._take, self.batches, self.steps.per_epoch)
 
 
 class TorchJoint(Torch):
     """The loop of a tutorial."""
 
-    def __init__(self, folder: Path, proteins: Proteins, labels: np.ndarray, device: str, order: str):
+    def __init__(self, folder: Path, device: str, proteins: Proteins, labels: np.ndarray, order: str):
         import torch
         from safetensors.torch import load_file
         from torch import nn
 
         super().__init__(folder, device)
-        width = self.model.config.hidden_size
+        self.module.float().train()
+        self.autocast = torch.autocast(self.device, torch.bfloat16, enabled=device == "gpu")
+        width = self.module.config.hidden_size
         linears = [nn.Linear(*sizes) for sizes in pairwise((width, *HIDDEN, 1))]
         ours = load_file(folder / "model" / "model.safetensors")
         for number, linear in enumerate(linears):
@@ -151,28 +152,18 @@ class TorchJoint(Torch):
             linear.load_state_dict({name: ours[prefix + name] for name in ("weight", "bias")})
         self.head = nn.Sequential(*[module for linear in linears for module in (linear, nn.ReLU())][:-1])
         self.head.to(self.device)
-        self.model.train()
-        self.parameters = [*self.model.parameters(), *self.head.parameters()]
+        self.parameters = [*self.module.parameters(), *self.head.parameters()]
         self.optimiser = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        self.tokens = [torch.tensor(tokens, dtype=torch.long, device=self.device) for tokens in proteins]
+        self.proteins, self.batches = proteins, make_batches(proteins, order)
         self.labels = torch.tensor(labels, dtype=torch.float32, device=self.device)
-        numbers = np.arange(len(proteins))
-        if order == "length-sorted":
-            numbers = numbers[np.argsort([len(each) for each in proteins], kind="stable")]
-        size = 1 if order == "one by one" else BATCH
-        self.batches = [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
     def _gradient(self, indices: np.ndarray) -> float:
         """The loss of a batch, and the clipped gradient."""
         import torch
-        from torch.nn.utils.rnn import pad_sequence
 
-        pad: Any = self.model.config.pad_token_id
-        batch = pad_sequence([self.tokens[i] for i in indices], batch_first=True, padding_value=pad)
-        features = self.model(batch, attention_mask=batch != pad).last_hidden_state
-        residues = (batch > 3).unsqueeze(-1).float()
-        logits = self.head((features * residues).sum(1) / residues.sum(1)).squeeze(-1)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, self.labels[indices])
+        with self.autocast:
+            pooled = self.pool([self.proteins[i] for i in indices])
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(self.head(pooled).squeeze(-1), self.labels[indices])
         self.optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
@@ -198,33 +189,39 @@ def compare_joint(folder: Path, size: str, count: int, device: str, rounds: int)
     write_joint(folder, ENCODERS[size])
     proteins = draw_proteins(count)
     labels = np.arange(count) % 2
-    operations = 3 * encoder_operations(ENCODERS[size], [len(each) for each in proteins])
-    rows = []
+    case = f"joint step, {size}, {count} proteins"
+    ours = Worker(OursJoint, folder, device, proteins, labels)
+    started = ours.ask("prepare_steps")
+    others = {}
     for order in ORDERS:
-        ours = Worker(OursJoint, folder, proteins, labels)
-        theirs = Worker(TorchJoint, folder, proteins, labels, device, order)
-        case = f"joint step, {size}, {count} proteins, {order}"
-        started = ours.ask("prepare_steps")
-        check_same(case, started, theirs.ask("prepare_steps", started["indices"]))
-        known = {name: started[name] for name in ("compile_s", "padding")}
-        row = compare_turns(case, ours, theirs, operations, rounds, **known)
-        print(f"{case}: torch's peak memory is {theirs.close():.0f} MB")
-        rows.append(replace(row, peak_memory_mb=ours.close()))
-    return rows
+        worker = others[f"sdpa, {order}"] = Worker(TorchJoint, folder, device, proteins, labels, order)
+        check_same(f"{case}, {order}", device, started, worker.ask("prepare_steps", started["indices"]))
+    operations = 3 * encoder_operations(ENCODERS[size], [len(each) for each in proteins])
+    return compare_sides(case, ours, started, others, operations, rounds)
+
+
+def measure_long(folder: Path, size: str, device: str, length: int) -> list[Row]:
+    """Our forward and backward pass for one long protein, the blocks computed again."""
+    write_models(folder, ENCODERS[size])
+    ours = Worker(Ours, folder, device)
+    started = ours.ask("prepare", "gradient, remat", draw_batch(1, length))
+    seconds = ours.ask("run")
+    case = f"gradient with remat, {size}, 1x{length}"
+    return [Row(case, seconds, compile_s=started["compile_s"], peak_memory_mb=ours.close())]
 
 
 def main() -> None:
     """Measure, print and write."""
     options = parse_options(__doc__)
-    rounds = 3 if options.quick else 7
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for size in ("12x240",) if options.quick else ("300M", "6x512"):
             folder = Path(name) / size
             write_models(folder, ENCODERS[size])
-            rows += compare_shapes(folder, size, "gradient", options.device, rounds)
-        size, count = ("12x240", 12) if options.quick else ("12x480", 64)
+            rows += compare_shapes(folder, size, "gradient", options, {"sdpa": [Torch]})
+        size, count = ("12x240", 4) if options.quick else ("12x480", 96)
         rows += compare_joint(Path(name) / "joint", size, count, options.device, 3)
+        rows += measure_long(Path(name) / "long", "12x240", options.device, 512 if options.quick else 8192)
     save("train", options, rows)
 
 

@@ -1,0 +1,99 @@
+"""Table and plot of the results for `docs/speed.md`: `python -m benchmarks.document`."""
+
+import json
+import re
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+from benchmarks.measure import RESULTS
+
+DOCS = RESULTS.parents[1] / "docs"
+PROGRAMS = ("forward", "train", "load", "predict")
+COLUMNS = {
+    "ours_s": "ours, s",
+    "torch_s": "torch, s",
+    "ratio": "ratio",
+    "spread": "quartiles",
+    "peak_ratio": "P",
+    "share_of_peak": "of peak",
+    "padding": "padding",
+    "compile_s": "compile, s",
+    "peak_memory_mb": "MB",
+    "torch_peak_memory_mb": "torch, MB",
+}
+
+mpl.use("Agg")
+
+
+def format_cell(name: str, row: dict[str, Any]) -> str:
+    """A cell of the table."""
+    if name == "spread":
+        return "" if row["ratio"] is None else f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"
+    value = row[name]
+    if value is None:
+        return ""
+    if name in ("share_of_peak", "padding"):
+        return f"{value:.0%}"
+    return f"{value:,.0f}" if name.endswith("_mb") else f"{value:,.2f}"
+
+
+def make_table(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table of the columns that have a value."""
+    cells = [[format_cell(name, row) for name in COLUMNS] for row in rows]
+    kept = [i for i in range(len(COLUMNS)) if any(line[i] for line in cells)]
+    titles = list(COLUMNS.values())
+    lines = [["case", *(titles[i] for i in kept)], ["---", *("--:" for _ in kept)]]
+    lines += [[row["case"], *(line[i] for i in kept)] for row, line in zip(rows, cells, strict=True)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def draw(results: dict[str, dict[str, Any]], device: str) -> None:
+    """Plot the ratios to torch, and growth with the length."""
+    rows = [row for result in results.values() for row in result["rows"] if row["ratio"] is not None][::-1]
+    growth = [row for row in results["forward"]["rows"] if row["case"].startswith("growth, 12x240")]
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, 0.26 * len(rows) + 1.4), width_ratios=[1.2, 1], layout="constrained"
+    )
+    for number, row in enumerate(rows):
+        left.plot([row["ratio_low"], row["ratio_high"]], [number, number], color="tab:blue", linewidth=2)
+        left.plot(row["ratio"], number, "o", color="tab:blue", markersize=5)
+    left.axvline(1, color="0.5", linewidth=1)
+    left.set(xscale="log", xlabel="seconds of torch / ours (more is faster)", ylim=(-0.7, len(rows) - 0.3))
+    left.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    left.minorticks_off()
+    left.set_yticks(range(len(rows)), [row["case"] for row in rows], fontsize=8)
+    lengths = [int(row["case"].rpartition(" ")[2]) for row in growth]
+    right.plot(lengths, [row["ours_s"] for row in growth], "o-", color="tab:blue")
+    right.set(xscale="log", yscale="log", xlabel="residues of one protein (12x240)", ylabel="seconds of a forward pass")
+    memory = right.twinx()
+    memory.plot(lengths, [row["peak_memory_mb"] for row in growth], "s--", color="tab:orange")
+    memory.set_ylim(0)
+    memory.set_ylabel("peak memory of the process, MB", color="tab:orange")
+    right.yaxis.label.set_color("tab:blue")
+    figure.savefig(DOCS / f"speed-{device}.png", dpi=110)
+
+
+def main() -> None:
+    """Read the results, and write the page's tables and plots."""
+    page = DOCS / "speed.md"
+    text = page.read_text()
+    for device in ("cpu", "gpu"):
+        files = {name: RESULTS / f"{name}-{device}.json" for name in PROGRAMS}
+        results = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+        if not results:
+            continue
+        tables = [
+            f"`{result['command']}`, {result['machine']}, {result['date']}\n\n{make_table(result['rows'])}"
+            for result in results.values()
+        ]
+        marks = (f"<!-- {device} -->", f"<!-- end of {device} -->")
+        pattern = re.compile("(?<=" + re.escape(marks[0]) + "\n).*(?=" + re.escape(marks[1]) + ")", re.DOTALL)
+        text = pattern.sub(lambda _, tables=tables: "\n" + "\n\n".join(tables) + "\n\n", text)
+        draw(results, device)
+    page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
