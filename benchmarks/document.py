@@ -52,7 +52,7 @@ def make_table(rows: list[dict[str, Any]]) -> str:
 def draw(results: dict[str, dict[str, Any]], device: str) -> None:
     """Plot the ratios to torch, and growth with the length."""
     rows = [row for result in results.values() for row in result["rows"] if row["ratio"] is not None][::-1]
-    growth = [row for row in results["forward"]["rows"] if row["case"].startswith("growth, 12x240")]
+    growth = [row for result in results.values() for row in result["rows"] if row["case"].startswith("growth")]
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(11, 0.26 * len(rows) + 1.4), width_ratios=[1.2, 1], layout="constrained"
     )
@@ -88,10 +88,12 @@ def main() -> None:
             f"`{result['command']}`, {result['machine']}, {result['date']}\n\n{make_table(result['rows'])}"
             for result in results.values()
         ]
+        if all(name in results for name in ("forward", "train")):
+            draw(results, device)
+            tables.insert(0, f"![Ratios to PyTorch, and growth with the length](speed-{device}.png)")
         marks = (f"<!-- {device} -->", f"<!-- end of {device} -->")
         pattern = re.compile("(?<=" + re.escape(marks[0]) + "\n).*(?=" + re.escape(marks[1]) + ")", re.DOTALL)
         text = pattern.sub(lambda _, tables=tables: "\n" + "\n\n".join(tables) + "\n\n", text)
-        draw(results, device)
     page.write_text(text)
 
 
