@@ -7,46 +7,12 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from benchmarks.measure import RESULTS
+from benchmarks.measure import RESULTS, Row, make_table
 
 DOCS = RESULTS.parents[1] / "docs"
 PROGRAMS = ("forward", "train", "load", "predict")
-COLUMNS = {
-    "ours_s": "ours, s",
-    "torch_s": "torch, s",
-    "ratio": "ratio",
-    "spread": "quartiles",
-    "peak_ratio": "P",
-    "share_of_peak": "of peak",
-    "padding": "padding",
-    "compile_s": "compile, s",
-    "peak_memory_mb": "MB",
-    "torch_peak_memory_mb": "torch, MB",
-}
 
 mpl.use("Agg")
-
-
-def format_cell(name: str, row: dict[str, Any]) -> str:
-    """A cell of the table."""
-    if name == "spread":
-        return "" if row["ratio"] is None else f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"
-    value = row[name]
-    if value is None:
-        return ""
-    if name in ("share_of_peak", "padding"):
-        return f"{value:.0%}"
-    return f"{value:,.0f}" if name.endswith("_mb") else f"{value:,.2f}"
-
-
-def make_table(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table of the columns that have a value."""
-    cells = [[format_cell(name, row) for name in COLUMNS] for row in rows]
-    kept = [i for i in range(len(COLUMNS)) if any(line[i] for line in cells)]
-    titles = list(COLUMNS.values())
-    lines = [["case", *(titles[i] for i in kept)], ["---", *("--:" for _ in kept)]]
-    lines += [[row["case"], *(line[i] for i in kept)] for row, line in zip(rows, cells, strict=True)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def draw(results: dict[str, dict[str, Any]], device: str) -> None:
@@ -84,10 +50,10 @@ def main() -> None:
         results = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
         if not results:
             continue
-        tables = [
-            f"`{result['command']}`, {result['machine']}, {result['date']}\n\n{make_table(result['rows'])}"
-            for result in results.values()
-        ]
+        tables = []
+        for result in results.values():
+            rows = [Row(**row) for row in result["rows"]]
+            tables.append(f"`{result['command']}`, {result['machine']}, {result['date']}\n\n{make_table(rows)}")
         if all(name in results for name in ("forward", "train")):
             draw(results, device)
             tables.insert(0, f"![Ratios to PyTorch, and growth with the length](speed-{device}.png)")

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import ENCODERS
-from benchmarks.measure import Row, Worker, compare, memory_mb, parse_options, run_alone, save, timed
-from benchmarks.sides import write_models
+from benchmarks.measure import Row, Worker, compare, measure_commands, memory_mb, parse_options, save, timed
+from benchmarks.sides import import_original, write_models
 
 
 class OursLoading:
@@ -39,15 +39,8 @@ class TorchLoading:
     """Loads the same in transformers."""
 
     def __init__(self, folder: Path, dtype: str | None):
-        import torch
-        from transformers import EsmcModel
-        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
-        disable_progress_bar()
-        # It would report that it leaves the LM head out.
-        set_verbosity_error()
-        precision = getattr(torch, dtype or "float32")
-        self._load = lambda: EsmcModel.from_pretrained(folder / "torch", dtype=precision)
+        original = import_original()
+        self._load = lambda: original.from_pretrained(folder / "torch", dtype=dtype or "float32")
 
     def load(self) -> tuple[float, float]:
         return measure(self._load)
@@ -81,9 +74,7 @@ def compare_loads(folder: Path, size: str, dtype: str | None, rounds: int) -> Ro
 def measure_port(folder: Path) -> Row:
     """The port of transformers' 300M checkpoint to ours."""
     command = [sys.executable, "-m", "conversion.port", "esmc_300m", "--source", str(folder / "torch"), "--out"]
-    runs = [run_alone([*command, str(folder / f"ported {number}")]) for number in range(3)]
-    seconds = float(np.median([taken for taken, _ in runs]))
-    return Row("port, 300M", seconds, peak_memory_mb=max(megabytes for _, megabytes in runs))
+    return measure_commands("port, 300M", [[*command, str(folder / f"ported {number}")] for number in range(3)])
 
 
 def main() -> None:

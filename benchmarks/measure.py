@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,20 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("eqxesm", "jax", "jaxlib", "equinox", "torch", "transformers")
 PEAK_SIZE = 2048
 """Rows and columns of the matrices whose product measures a framework's peak."""
+
+COLUMNS = {
+    "ours_s": "ours, s",
+    "torch_s": "torch, s",
+    "ratio": "ratio",
+    "spread": "quartiles",
+    "peak_ratio": "P",
+    "share_of_peak": "of peak",
+    "padding": "padding",
+    "compile_s": "compile, s",
+    "peak_memory_mb": "MB",
+    "torch_peak_memory_mb": "torch, MB",
+}
+"""Columns of the table, by what they show; the spread is that of the ratio."""
 
 # In a process of its own, so that peak memory is that of the command alone.
 RUN = """
@@ -124,6 +138,12 @@ def run_alone(command: Sequence[str]) -> tuple[float, float]:
     return float(seconds), float(megabytes)
 
 
+def measure_commands(case: str, commands: Sequence[Sequence[str]]) -> Row:
+    """The row of commands that do the same, each run alone."""
+    seconds, megabytes = zip(*map(run_alone, commands), strict=True)
+    return Row(case, float(np.median(seconds)), peak_memory_mb=max(megabytes))
+
+
 def parse_options(description: str | None) -> argparse.Namespace:
     """The options that every benchmark has."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
@@ -138,7 +158,7 @@ def parse_options(description: str | None) -> argparse.Namespace:
 
 def save(name: str, options: argparse.Namespace, rows: Sequence[Row]) -> None:
     """Print the table, and write it with what it was measured on."""
-    show(rows)
+    print(make_table(rows))
     if options.quick:
         return
     versions = {}
@@ -171,19 +191,27 @@ def describe_machine(device: str) -> str:
     return f"{next(named, platform.processor())}, {len(os.sched_getaffinity(0))} cores, {widest}"
 
 
-def show(rows: Sequence[Row]) -> None:
-    """Print a table of the columns that have a value."""
-    names = [field.name for field in fields(Row)]
-    cells = [[_format(name, getattr(row, name)) for name in names] for row in rows]
-    kept = [i for i in range(len(names)) if i == 0 or any(line[i] for line in cells)]
-    lines = [[names[i] for i in kept], *([line[i] for i in kept] for line in cells)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
-    for line in lines:
-        first, *others = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        print(first.strip().ljust(widths[0]), *others, sep="  ")
+def make_table(rows: Sequence[Row]) -> str:
+    """A Markdown table of the columns that have a value."""
+    cells = [[_format(name, row) for name in COLUMNS] for row in rows]
+    kept = [i for i in range(len(COLUMNS)) if any(line[i] for line in cells)]
+    titles = list(COLUMNS.values())
+    lines = [
+        ["case", *(titles[i] for i in kept)],
+        *([row.case, *(line[i] for i in kept)] for row, line in zip(rows, cells, strict=True)),
+    ]
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    lines.insert(1, ["-" * first, *("-" * (width - 1) + ":" for width in others)])
+    padded = ([line[0].ljust(first), *map(str.rjust, line[1:], others)] for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in padded)
 
 
-def _format(name: str, value: object) -> str:
-    if not isinstance(value, float):
-        return "" if value is None else str(value)
-    return f"{value:.0f}" if name.endswith("_mb") else f"{value:.3g}"
+def _format(name: str, row: Row) -> str:
+    if name == "spread":
+        return "" if row.ratio is None else f"{row.ratio_low:.2f} to {row.ratio_high:.2f}"
+    value = getattr(row, name)
+    if value is None:
+        return ""
+    if name in ("share_of_peak", "padding"):
+        return f"{value:.0%}"
+    return f"{value:,.0f}" if name.endswith("_mb") else f"{value:,.2f}"

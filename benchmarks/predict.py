@@ -8,7 +8,6 @@ which takes turns with it: with an empty cache of compiled programs, and with on
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.cases import draw_proteins
-from benchmarks.measure import Row, parse_options, run_alone, save, take_turns, timed
+from benchmarks.measure import Row, measure_commands, parse_options, run_alone, save, take_turns
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "proteins.fasta"
 IMPORT = [sys.executable, "-c", "import jax, equinox"]
@@ -29,25 +28,20 @@ def predict(proteins: Path, cache: Path) -> list[str]:
     return ["env", f"EQXESM_CACHE={cache}", *command]
 
 
-def run(command: list[str]) -> None:
-    """Run a command without a word."""
-    subprocess.run(command, check=True, capture_output=True)
-
-
 def measure_first_result(folder: Path, rounds: int) -> list[Row]:
     """Seconds beyond the imports, for the first and the second run."""
     cache = folder / "cache"
 
     def cold() -> float:
         shutil.rmtree(cache, ignore_errors=True)
-        return timed(run, predict(EXAMPLES, cache))
+        return run_alone(predict(EXAMPLES, cache))[0]
 
     warm = folder / "warm"
-    run(predict(EXAMPLES, warm))
+    run_alone(predict(EXAMPLES, warm))
     turns = {
-        "import": lambda: timed(run, IMPORT),
+        "import": lambda: run_alone(IMPORT)[0],
         "first run": cold,
-        "second run": lambda: timed(run, predict(EXAMPLES, warm)),
+        "second run": lambda: run_alone(predict(EXAMPLES, warm))[0],
     }
     seconds = take_turns(turns, rounds)
     rows = [Row("import jax, equinox", float(np.median(seconds["import"])))]
@@ -66,13 +60,8 @@ def measure_thousand(folder: Path, count: int) -> Row:
     lines = [f">p{number}\n{tokenizer.decode(tokens)}\n" for number, tokens in enumerate(draw_proteins(count))]
     path.write_text("".join(lines))
     command = predict(path, folder / "cache")
-    run(command)
-    runs = [run_alone(command) for _ in range(3)]
-    return Row(
-        f"{count} proteins",
-        float(np.median([seconds for seconds, _ in runs])),
-        peak_memory_mb=max(mb for _, mb in runs),
-    )
+    run_alone(command)
+    return measure_commands(f"{count} proteins", [command] * 3)
 
 
 def main() -> None:

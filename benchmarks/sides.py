@@ -112,6 +112,17 @@ def make_pooled(encoder: Any) -> Any:
     return Pooled(encoder)
 
 
+def import_original() -> Any:
+    """The class of the torch original, which is to load without a word."""
+    from transformers import EsmcModel
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    disable_progress_bar()
+    # It would report that it leaves the LM head out.
+    set_verbosity_error()
+    return EsmcModel
+
+
 class Torch:
     """The torch original, as it is or under `torch.compile`."""
 
@@ -119,10 +130,11 @@ class Torch:
         self.device = "cuda" if device == "gpu" else "cpu"
         self.module = self.load(folder, PRECISION[device]).to(self.device)
         self.d_model = json.loads((folder / "ours" / "config.json").read_text())["encoder"]["d_model"]
-        self._forward = self._compile() if compiled else self.forward
 
+        # Imported after the model, which for PyPI's esm brings a torch of its own.
         import torch
 
+        self._forward = torch.compile(self.forward) if compiled else self.forward
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         matrix = torch.randn(PEAK_SIZE, PEAK_SIZE, device=self.device, dtype=getattr(torch, PRECISION[device]))
         self._peak = lambda: matrix @ matrix.T
@@ -130,22 +142,11 @@ class Torch:
 
     def load(self, folder: Path, precision: str) -> Any:
         """The model, from a file."""
-        from transformers import EsmcModel
-        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
-        disable_progress_bar()
-        # It would report that it leaves the LM head out.
-        set_verbosity_error()
-        return EsmcModel.from_pretrained(folder / "torch", attn_implementation="sdpa", dtype=precision)
+        return import_original().from_pretrained(folder / "torch", attn_implementation="sdpa", dtype=precision)
 
     def forward(self, tokens: Any, mask: Any, /) -> Any:
         """The embedding of a batch; `mask` is None if nothing is padded."""
         return self.module(tokens, attention_mask=mask).last_hidden_state
-
-    def _compile(self) -> Any:
-        import torch
-
-        return torch.compile(self.forward)
 
     def _timed(self, function: Any) -> float:
         import torch

@@ -13,6 +13,7 @@ from eqxesm.checkpoint.leaves import fill_leaves
 from eqxesm.encoders import ESMC, ESMCConfig
 from eqxesm.encoders.published.layouts import Layout
 from eqxesm.encoders.published.table import TABLE, Row
+from eqxesm.encoders.rows import normalise
 
 
 def share_weights(original: Original, config: ESMCConfig) -> tuple[ESMC, int]:
@@ -43,7 +44,7 @@ def climb(
 
     def run(tokens: Int[Array, " length"], sequence_id: Int[Array, " length"]) -> dict[str, Float[Array, "length _"]]:
         last, kept = encoder.run_blocks(tokens, sequence_id, tuple(range(layers)), False)
-        embedding = jax.vmap(encoder.norm)(last)
+        embedding = normalise(encoder.norm, last)
         rungs = {f"block {number}": kept[number] for number in range(layers)}
         return rungs | {f"block {layers}": last, "embedding": embedding, "logits": lm_head(embedding)}
 
