@@ -90,7 +90,7 @@ def compare_shapes(
     `sides` are what makes each: a class, and its arguments beside the folder and the device.
     """
     rows = []
-    device, rounds = options.device, 3 if options.quick else 9
+    device, rounds = options.device, 3 if options.quick else 5
     factor = 3 if work == "gradient" else 1
     for batch, length in SHAPES[: 1 if options.quick else None]:
         tokens = draw_batch(batch, length)

@@ -29,7 +29,7 @@ FAR = -1e30
 LONG = 1024
 """Residues from which on attention goes by chunks of queries, in memory that is linear in the length."""
 
-QUERIES = 256
+QUERIES = 128
 """Queries of a chunk."""
 
 CUDNN_LONGEST = 16_384

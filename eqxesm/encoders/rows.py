@@ -37,7 +37,7 @@ def project(layer: Linear | Callable, x: Float[Array, "length d_in"]) -> Float[A
         return layer(x)
     y = product(x, layer.weight)
     if layer.bias is not None:
-        y += _repeat(layer.bias, len(x))
+        y += _repeat(layer.bias, y)
     # Without the barrier, XLA works out the gradient of the result twice, once for each product that needs it.
     return jax.lax.optimization_barrier(save(y))
 
@@ -47,16 +47,18 @@ def normalise(norm: LayerNorm, x: Features) -> Features:
     wide = at_least_float32(x)
     y = standardise(x.astype(wide), norm.eps)
     if norm.weight is not None:
-        y *= _repeat(norm.weight.astype(wide), len(x))
+        y *= _repeat(norm.weight.astype(wide), x)
     if norm.bias is not None:
-        y += _repeat(norm.bias.astype(wide), len(x))
+        y += _repeat(norm.bias.astype(wide), x)
     return y.astype(x.dtype)
 
 
-def _repeat(row: Float[Array, " d_model"], length: int) -> Features:
-    # By a product, so that the gradient is summed by one: XLA's own sum over rows is slow on a CPU. Accelerators
-    # would round what they multiply.
-    return jnp.matmul(jnp.ones((length, 1), row.dtype), row[None], precision="highest")
+def _repeat(row: Float[Array, " d_model"], x: Features) -> Features:
+    """The same row for every position of `x`."""
+    # By a product, so that the gradient is summed by one: XLA's own sum over rows is slow on a CPU. Ones that come from
+    # `x` are batched as it is, and so is the product.
+    ones = ((x[:, :1] > 0) | True).astype(row.dtype)
+    return product(ones, row[:, None], exact=True)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equinox.nn import LayerNorm
 
 from eqxesm.encoders.product import product
+from eqxesm.encoders.rows import normalise
 
 X = jax.random.normal(jax.random.key(0), (4, 5, 3))
 W = jax.random.normal(jax.random.key(1), (2, 3))
@@ -55,3 +57,18 @@ def test_the_gradient_of_a_batch_is_one_product_of_matrices():
     jaxpr = jax.make_jaxpr(jax.grad(batched_loss(product), argnums=1))(X, W)
     dots = [equation for equation in jaxpr.eqns if equation.primitive.name == "dot_general"]
     assert [[each.aval.shape for each in dot.invars] for dot in dots] == [[(20, 2), (20, 3)]]
+
+
+def test_the_gradient_of_a_gain_sums_a_batch_by_products():
+    """XLA's own sum over a batch takes a sixth of a training step on a CPU."""
+    norm = LayerNorm(3)
+    gradient = jax.grad(lambda norm: jnp.tanh(jax.vmap(lambda x: normalise(norm, x))(X)).sum())
+    equations = jax.make_jaxpr(gradient)(norm).eqns
+    sums = [each.params["axes"] for each in equations if each.primitive.name == "reduce_sum"]
+    assert (0,) not in sums
+
+
+def test_factors_are_not_rounded_where_they_must_not_be():
+    dots = jax.make_jaxpr(lambda x, weight: product(x, weight, exact=True))(X[0], W)
+    assert "exact=True" in str(dots)
+    assert "HIGHEST" in str(jax.jit(lambda x, w: product(x, w, exact=True)).lower(X[0], W).as_text())
