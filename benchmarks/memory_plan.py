@@ -95,18 +95,18 @@ def activation_bytes(config: ESMCConfig, rows: int, length: int, itemsize: int, 
 
     For every token all blocks keep their input, and unless it is recomputed five more vectors of `d_model` (query, key,
     value, what attention puts out, and its projection) and two of `d_ffn` (gate and up). What the block that is worked
-    on holds at most was fitted to what XLA plans: in attention 18 vectors of `d_model`, 12 of them float32 whatever the
-    precision, and 2.4 float32 rows of scores for every head (29.4, 19.5 and 4.15 if the block is recomputed), or in the
-    feed-forward network 8 of `d_model` and 7 of `d_ffn`.
+    on holds at most was fitted to what XLA plans: in attention 18.5 vectors of `d_model`, 12 of them float32 whatever
+    the precision, and 1.63 float32 rows of scores for every head, or in the feed-forward network 8 of `d_model` and 7
+    of `d_ffn`; if the block is recomputed, 17.9, 1.04 and 6.15 of `d_ffn` together.
     """
     scores = 4 * config.heads * (QUERIES if length >= LONG else length)
     if remat:
         kept = itemsize * config.d_model
-        attention = (9.9 * itemsize + 78) * config.d_model + 4.15 * scores
+        worked_on = (5.9 * itemsize + 48) * config.d_model + 1.04 * scores + 6.15 * itemsize * config.d_ffn
     else:
         kept = itemsize * (6 * config.d_model + 2 * config.d_ffn)
-        attention = (6 * itemsize + 48) * config.d_model + 2.4 * scores
-    worked_on = max(attention, itemsize * (8 * config.d_model + 7 * config.d_ffn))
+        attention = (6.5 * itemsize + 48) * config.d_model + 1.63 * scores
+        worked_on = max(attention, itemsize * (8 * config.d_model + 7 * config.d_ffn))
     return rows * length * (config.layers * kept + worked_on)
 
 
