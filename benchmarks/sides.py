@@ -48,14 +48,13 @@ class Ours:
         from eqxesm import ESMC
 
         self.encoder = ESMC.from_pretrained(folder / "ours", dtype=PRECISION[device])
-        self.precision = PRECISION[device]
 
     @cached_property
     def _peak(self) -> Callable[[], Any]:
         """A bare product. Made when it is asked for, so that memory that is measured without it is of the encoder."""
         import jax
 
-        matrix = jax.random.normal(jax.random.key(0), (PEAK_SIZE, PEAK_SIZE), self.precision)
+        matrix = jax.random.normal(jax.random.key(0), (PEAK_SIZE, PEAK_SIZE), self.encoder.embedding.dtype)
         product = jax.jit(lambda a, b: a @ b.T)
 
         def run() -> None:

@@ -93,7 +93,7 @@ def attend_by_chunks(query: HeadVectors, key: HeadVectors, value: HeadVectors, c
         scores = jnp.einsum("hqd,hkd->hqk", queries, key, preferred_element_type=wide)
         # Added rather than chosen by `where`, which costs more in the backward pass.
         scores += jnp.where(own[:, None] == chains[None, :], 0, FAR).astype(wide)[None]
-        # A softmax that is divided by its sum after the product, which is much smaller.
+        # A softmax whose division by the sum waits until after the product: that array is much smaller.
         weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
         mixed = jnp.einsum("hqk,hkd->hqd", weights.astype(value.dtype), value, preferred_element_type=wide)
         return (mixed / weights.sum(axis=-1, keepdims=True)).astype(value.dtype)

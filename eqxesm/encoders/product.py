@@ -19,43 +19,39 @@ _product = Primitive("product")
 
 
 def product(
-    x: Float[Array, "length d_in"], weight: Float[Array, "d_out d_in"], *, exact: bool = False
+    x: Float[Array, "length d_in"], weight: Float[Array, "d_out d_in"], *, precision: str | None = None
 ) -> Float[Array, "length d_out"]:
-    """`x @ weight.T`, with factors that an accelerator must not round if `exact`."""
-    return _product.bind(x, weight, exact=exact)
-
-
-def _precision(exact: bool) -> str | None:
-    return "highest" if exact else None
+    """`x @ weight.T`, and its gradients, in a precision of `jax.lax.Precision`."""
+    return _product.bind(x, weight, precision=precision)
 
 
 @_product.def_impl
-@partial(jax.jit, static_argnames="exact")
-def _multiply(x: Any, weight: Any, *, exact: bool) -> Array:
-    return jnp.einsum("li,oi->lo", x, weight, precision=_precision(exact))
+@partial(jax.jit, static_argnames="precision")
+def _multiply(x: Any, weight: Any, *, precision: str | None) -> Array:
+    return jnp.einsum("li,oi->lo", x, weight, precision=precision)
 
 
 @_product.def_abstract_eval
-def _shape(x: Any, weight: Any, *, exact: bool) -> ShapedArray:
-    del exact
+def _shape(x: Any, weight: Any, *, precision: str | None) -> ShapedArray:
+    del precision
     return ShapedArray((x.shape[0], weight.shape[0]), jnp.result_type(x, weight))
 
 
-def _batch(arguments: tuple[Any, Any], axes: tuple[Any, Any], *, exact: bool) -> tuple[Array, int]:
+def _batch(arguments: tuple[Any, Any], axes: tuple[Any, Any], *, precision: str | None) -> tuple[Array, int]:
     (x, weight), (x_axis, weight_axis) = arguments, axes
     if weight_axis is not None:
-        return jax.vmap(partial(_multiply, exact=exact), axes)(x, weight), 0
+        return jax.vmap(partial(_multiply, precision=precision), axes)(x, weight), 0
     x = jnp.moveaxis(x, x_axis, 0)
-    y = product(x.reshape(-1, x.shape[-1]), weight, exact=exact)
+    y = product(x.reshape(-1, x.shape[-1]), weight, precision=precision)
     return y.reshape(*x.shape[:2], -1), 0
 
 
-def _change_x(change: Array, _: Any, weight: Array, *, exact: bool) -> Array:
-    return product(change, weight.T, exact=exact)
+def _change_x(change: Array, _: Any, weight: Array, *, precision: str | None) -> Array:
+    return product(change, weight.T, precision=precision)
 
 
-def _change_weight(change: Array, x: Array, _: Any, *, exact: bool) -> Array:
-    return jnp.einsum("lo,li->oi", change, x, precision=_precision(exact))
+def _change_weight(change: Array, x: Array, _: Any, *, precision: str | None) -> Array:
+    return jnp.einsum("lo,li->oi", change, x, precision=precision)
 
 
 mlir.register_lowering(_product, mlir.lower_fun(_multiply, multiple_results=False))

@@ -56,9 +56,9 @@ def normalise(norm: LayerNorm, x: Features) -> Features:
 def _repeat(row: Float[Array, " d_model"], x: Features) -> Features:
     """The same row for every position of `x`."""
     # By a product, so that the gradient is summed by one: XLA's own sum over rows is slow on a CPU. Ones that come from
-    # `x` are batched as it is, and so is the product.
+    # `x` are batched as it is, and so is the product. Accelerators would round what they multiply.
     ones = ((x[:, :1] > 0) | True).astype(row.dtype)
-    return product(ones, row[:, None], exact=True)
+    return product(ones, row[:, None], precision="highest")
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

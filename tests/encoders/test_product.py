@@ -69,6 +69,6 @@ def test_the_gradient_of_a_gain_sums_a_batch_by_products():
 
 
 def test_factors_are_not_rounded_where_they_must_not_be():
-    dots = jax.make_jaxpr(lambda x, weight: product(x, weight, exact=True))(X[0], W)
-    assert "exact=True" in str(dots)
-    assert "HIGHEST" in str(jax.jit(lambda x, w: product(x, w, exact=True)).lower(X[0], W).as_text())
+    dots = jax.make_jaxpr(lambda x, weight: product(x, weight, precision="highest"))(X[0], W)
+    assert "precision=highest" in str(dots)
+    assert "HIGHEST" in str(jax.jit(lambda x, w: product(x, w, precision="highest")).lower(X[0], W).as_text())
