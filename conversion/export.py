@@ -19,7 +19,7 @@ from eqxesm.cli.main import run_command
 from eqxesm.config import parse
 from eqxesm.encoders import PRESETS, ESMCConfig
 from eqxesm.encoders.attention import ROTARY_BASE
-from eqxesm.encoders.esmc import EncoderSections
+from eqxesm.encoders.language_model import EncoderSections
 from eqxesm.encoders.lora import merge_lora
 from eqxesm.encoders.published.layouts import Layout, LeafSlice, plan_tensors, planned_shape
 from eqxesm.encoders.published.reader import ReadableTensor, leaf_shapes

@@ -16,7 +16,7 @@ from eqxesm.checkpoint.tensors import TensorSpec
 from eqxesm.cli.main import run_command
 from eqxesm.config import describe
 from eqxesm.encoders import PRESETS, ESMCConfig
-from eqxesm.encoders.esmc import EncoderSections
+from eqxesm.encoders.language_model import EncoderSections
 from eqxesm.encoders.published.layouts import Layout
 from eqxesm.encoders.published.reader import RELEASES, PublishedCheckpoint, leaf_shapes, understand
 from eqxesm.encoders.published.table import TABLE

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eqxesm.alphabet import Tokenizer
     from eqxesm.checkpoint.record import About
-    from eqxesm.encoders import ESMC, ESMCConfig, ESMCOutput, OneHot
+    from eqxesm.encoders import ESMC, SSM, ESMCConfig, ESMCOutput, OneHot
     from eqxesm.errors import InputError
     from eqxesm.forms import Calibration
     from eqxesm.model import SolubilityModel
 
 __all__ = [
     "ESMC",
+    "SSM",
     "About",
     "Calibration",
     "ESMCConfig",
@@ -25,6 +26,7 @@ __all__ = [
 
 _MODULES = {
     "ESMC": "encoders",
+    "SSM": "encoders",
     "About": "checkpoint.record",
     "Calibration": "forms",
     "ESMCConfig": "encoders",

@@ -58,6 +58,12 @@ def check_tokens(tokens: Any) -> None:
         raise InputError(f"token {outside[0]} is outside the vocabulary, 0 to {VOCAB_SIZE - 1}")
 
 
+_NUMBERS = {**{name: number for number, name in enumerate(VOCABULARY)}, "_": MASK}
+
+_LETTERS = np.array([_NUMBERS.get(chr(code), -1) for code in range(128)], np.int32)
+"""Token of every ASCII character, -1 where it has none."""
+
+
 @dataclass(frozen=True)
 class Tokenizer:
     """Maps proteins to ESM-C tokens and back, one token per residue.
@@ -67,7 +73,6 @@ class Tokenizer:
     to `<unk>`.
     """
 
-    _ids: ClassVar[dict[str, int]] = {**{name: i for i, name in enumerate(VOCABULARY)}, "_": MASK}
     _pattern: ClassVar[re.Pattern[str]] = re.compile(r"<[a-z]+>|.", re.DOTALL)
 
     def encode(self, sequence: str | Sequence[str]) -> Int[np.ndarray, " length"]:
@@ -75,9 +80,13 @@ class Tokenizer:
         text = _join_chains(sequence)
         if not text:
             raise InputError("empty sequence: expected at least 1 residue")
+        if text.isascii():
+            ids = _LETTERS[np.frombuffer(text.encode(), np.uint8)]
+            if (ids >= 0).all():
+                return np.concatenate([[CLS], ids, [EOS]], dtype=np.int32)
         tokens = [CLS]
         for match in self._pattern.finditer(text):
-            token = self._ids.get(match.group())
+            token = _NUMBERS.get(match.group())
             if token is None:
                 allowed = f"Use {RESIDUES}, '|' between chains, '_' for a mask."
                 raise InputError(f"position {match.start() + 1}: unknown character {match.group()!r}. {allowed}")

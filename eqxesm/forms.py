@@ -22,7 +22,7 @@ from eqxesm.checkpoint.leaves import fingerprint, named_leaves
 from eqxesm.checkpoint.record import Base, Provenance
 from eqxesm.config import configuration, leave_out_unset, parse
 from eqxesm.data.cleaning import Cleaning
-from eqxesm.encoders import ENCODERS, ESMC, AbstractEncoder, EncoderConfig
+from eqxesm.encoders import ENCODERS, AbstractEncoder, AbstractLanguageModel, EncoderConfig, load_encoder
 from eqxesm.encoders.lora import ADAPTER_LEAVES, LoRAConfig, add_lora, find_adapters, remove_lora
 from eqxesm.errors import InputError
 from eqxesm.hub.download import Access, download
@@ -158,12 +158,12 @@ def find_base(
     return dataclasses.replace(published.about.base, sha256=sha256)
 
 
-def fetch_encoder(repository: str, revision: str | None, access: Access) -> ESMC:
+def fetch_encoder(repository: str, revision: str | None, access: Access) -> AbstractLanguageModel:
     """Load an encoder from the Hub, never from a folder of the same name."""
-    return ESMC.from_folder(download(repository, revision, FILES, access), repository)
+    return load_encoder(download(repository, revision, FILES, access), repository)
 
 
-def load_base(sections: ModelSections, where: object, access: Access) -> ESMC | None:
+def load_base(sections: ModelSections, where: object, access: Access) -> AbstractLanguageModel | None:
     """Fetch the encoder that a stored model refers to, and check that it is the same."""
     base = sections.base
     if sections.form == "full" or base is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eqxesm.checkpoint.folder import FILES, read_config
-from eqxesm.encoders import ESMC
+from eqxesm.encoders import load_encoder
 from eqxesm.errors import InputError, pluralise
 from eqxesm.files import expand_user, replace_folder
 from eqxesm.forms import read_sections
@@ -29,7 +29,7 @@ def push_folder(
     if "head" not in read_config(folder):
         if form is not None:
             raise InputError(f"{folder}: holds an encoder, which has no forms. Leave out --form.")
-        encoder = ESMC.from_folder(folder)
+        encoder = load_encoder(folder)
         return push_saved(encoder.save_pretrained, repository, folder, **options)
     model = SolubilityModel.from_pretrained(folder)
     form = form or read_sections(folder).form
@@ -49,7 +49,7 @@ def pull_checkpoint(repository: str, revision: str | None, out: str | None) -> d
         sections = read_sections(folder)
         kind, base = f"model, form {sections.form}", sections.base
     else:
-        ESMC.from_folder(folder)
+        load_encoder(folder)
     files = sorted(file for file in folder.iterdir() if file.is_file())
     size = sum(file.stat().st_size for file in files)
     pairs = {

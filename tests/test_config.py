@@ -213,7 +213,7 @@ def test_an_encoder_is_told_by_its_type():
 
 @pytest.mark.parametrize("kind", ["transformer", 3, None, ["esmc"], {}])
 def test_refuses_an_unknown_type(kind):
-    expected = "type is {!r}, expected one of 'esmc', 'one_hot'"
+    expected = "type is {!r}, expected one of 'esmc', 'ssm', 'one_hot'"
     assert fault(EncoderConfig, {"type": kind}) == expected.format(kind)
     values = describe(SECTIONS) | {"encoder": {"type": kind}}
     assert fault(ModelSections, values) == "encoder." + expected.format(kind)

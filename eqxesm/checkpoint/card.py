@@ -47,7 +47,7 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
     facts = None
     try:
         if record is not None:
-            facts = {"name": None, "parity": None, **record.facts}
+            facts = {"name": None, "parity": None, "pretraining": None, **record.facts}
         fields = _metadata(sections, facts)
         metadata = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
         body = template.render(
@@ -124,7 +124,7 @@ def _result(measured: Mapping[str, Any]) -> dict[str, Any]:
 def _name_features(sections: Mapping[str, Any]) -> str:
     kind, provenance = sections["encoder"]["type"], sections["provenance"] or {}
     if kind != "esmc":
-        return f"{kind.replace('_', '-')} features"
+        return {"one_hot": "one-hot features", "ssm": "features of a state-space encoder"}[kind]
     # A port knows the hashes of the files that it read.
     published = sections.get("base") or provenance.get("sha256")
     return (

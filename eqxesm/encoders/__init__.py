@@ -1,28 +1,44 @@
 """Encoders: from one protein to one feature vector per position."""
 
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jax.typing import DTypeLike
 
 from eqxesm.encoders.base import AbstractEncoder, Inputs, as_probabilities, cast, padding_mask, residue_mask
-from eqxesm.encoders.config import PRESETS, EncoderConfig, ESMCConfig, OneHotConfig
-from eqxesm.encoders.esmc import ESMC, ESMCOutput
+from eqxesm.encoders.config import PRESETS, EncoderConfig, ESMCConfig, LanguageModelConfig, OneHotConfig, SSMConfig
+from eqxesm.encoders.esmc import ESMC
+from eqxesm.encoders.language_model import AbstractLanguageModel, ESMCOutput, read_encoder_sections
 from eqxesm.encoders.onehot import OneHot
+from eqxesm.encoders.ssm import SSM
 
-ENCODERS: dict[type, Callable[..., AbstractEncoder]] = {ESMCConfig: ESMC, OneHotConfig: OneHot}
+ENCODERS: dict[type, Any] = {ESMCConfig: ESMC, SSMConfig: SSM, OneHotConfig: OneHot}
 """The encoder that each configuration builds. A new encoder is registered here."""
+
+
+def load_encoder(folder: Path, repository: str | None = None, dtype: DTypeLike | None = None) -> AbstractLanguageModel:
+    """Load an encoder of whatever kind its folder holds; see `AbstractLanguageModel.from_folder`."""
+    return ENCODERS[type(read_encoder_sections(folder).encoder)].from_folder(folder, repository, dtype)
+
 
 __all__ = [
     "ENCODERS",
     "ESMC",
     "PRESETS",
+    "SSM",
     "AbstractEncoder",
+    "AbstractLanguageModel",
     "ESMCConfig",
     "ESMCOutput",
     "EncoderConfig",
     "Inputs",
+    "LanguageModelConfig",
     "OneHot",
     "OneHotConfig",
+    "SSMConfig",
     "as_probabilities",
     "cast",
+    "load_encoder",
     "padding_mask",
     "residue_mask",
 ]

@@ -12,16 +12,13 @@ from equinox.nn import LayerNorm, Linear
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.encoders.config import ESMCConfig
-from eqxesm.encoders.rows import Features, at_least_float32, normalise, project, save
+from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, at_least_float32, normalise, project, save
 
 HeadVectors = Float[Array, "heads length d_head"]
 Turns = tuple[Float[Array, "length half"], Float[Array, "length half"]]
 """Cosine and sine of the angle by which each pair of a head's features is turned."""
 
-ChainIds = Int[Array, " length"]
-
 ROTARY_BASE = 10000.0
-NORM_EPS = 1e-5
 
 FAR = -1e30
 """Score between chains: as good as minus infinity, and its product with zero is zero."""

@@ -38,13 +38,38 @@ class ESMCConfig:
 
 
 @configuration
+class SSMConfig:
+    """The architecture of a state-space encoder."""
+
+    layers: Width
+    d_model: Width
+    heads: Width
+    d_state: Width = 16
+    expand: Width = 2
+    lm_head: bool = True
+    type: Literal["ssm"] = "ssm"
+
+    def __post_init__(self):
+        if self.d_inner % self.heads:
+            raise ValueError(f"expand * d_model, {self.d_inner}, must be a multiple of heads {self.heads}")
+
+    @property
+    def d_inner(self) -> int:
+        """Width of what a block mixes along the protein."""
+        return self.expand * self.d_model
+
+
+@configuration
 class OneHotConfig:
     """The one-hot encoder has no settings."""
 
     type: Literal["one_hot"] = "one_hot"
 
 
-EncoderConfig: Any = Annotated[ESMCConfig | OneHotConfig, Field(discriminator="type")]
+LanguageModelConfig: Any = Annotated[ESMCConfig | SSMConfig, Field(discriminator="type")]
+"""The configuration of an encoder with a language-model head, told by its `type`."""
+
+EncoderConfig: Any = Annotated[ESMCConfig | SSMConfig | OneHotConfig, Field(discriminator="type")]
 """Any encoder's configuration, told by its `type`."""
 
 PRESETS: dict[str, ESMCConfig] = {

@@ -1,251 +1,36 @@
 """ESM-C, the protein language model."""
 
-import os
-from collections.abc import Mapping, Sequence
-from operator import index
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-from equinox.nn import LayerNorm
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD_RESIDUES, VOCAB_SIZE, AnyArray, check_tokens
-from eqxesm.checkpoint.folder import CONFIG, read_config, save_checkpoint
-from eqxesm.checkpoint.leaves import load_leaves
-from eqxesm.checkpoint.record import About, Base, Provenance, read_record, with_about
-from eqxesm.checkpoint.tensors import SHARD_BYTES
-from eqxesm.config import configuration, describe, parse
-from eqxesm.encoders.attention import NORM_EPS, rotary_turns
-from eqxesm.encoders.base import (
-    AbstractEncoder,
-    Inputs,
-    SequenceId,
-    check_inputs,
-    in_vocabulary,
-    padding_mask,
-    residue_mask,
-)
-from eqxesm.encoders.config import EncoderConfig, ESMCConfig
-from eqxesm.encoders.layers import Block, LMHead
-from eqxesm.encoders.rows import Features, normalise
-from eqxesm.encoders.stack import scan_blocks
-from eqxesm.errors import InputError
-from eqxesm.files import expand_user
-from eqxesm.hub.download import Access, commit_of, find_checkpoint
-from eqxesm.hub.upload import push_saved
+from eqxesm.checkpoint.record import About
+from eqxesm.encoders.attention import rotary_turns
+from eqxesm.encoders.config import ESMCConfig
+from eqxesm.encoders.language_model import AbstractLanguageModel
+from eqxesm.encoders.layers import Block
+from eqxesm.encoders.rows import ChainIds
 
 
-@configuration
-class EncoderSections:
-    """What `config.json` of an encoder says."""
-
-    encoder: EncoderConfig
-    provenance: Provenance | None
-
-
-class ESMCOutput(NamedTuple):
-    """What ESM-C computes for one protein.
-
-    `embedding` is the output after the final norm; `logits` are None without an LM head;
-    `hidden_states` are the layers that were asked for, in that order.
-    """
-
-    embedding: Float[Array, "length d_model"]
-    logits: Float[Array, "length vocab"] | None
-    hidden_states: Float[Array, "chosen length d_model"]
-
-
-class ESMC(AbstractEncoder):
+class ESMC(AbstractLanguageModel):
     """ESM-C (ESM Team 2024, "ESM Cambrian") as a pure function of one protein.
 
     Precision is that of the parameters: `cast` the module. Norms, softmax and rotary embeddings run
     in float32 whatever it is.
     """
 
-    embedding: Float[Array, "vocab d_model"]
-    blocks: Block
-    norm: LayerNorm
-    lm_head: LMHead | None
+    config_type: ClassVar[Any] = ESMCConfig
     config: ESMCConfig = eqx.field(static=True)
-    about: About
 
     def __init__(self, config: ESMCConfig, *, key: PRNGKeyArray, about: About = About()):
         """Make an encoder with random weights."""
-        embedding, blocks, lm_head = jax.random.split(key, 3)
-        self.embedding = 0.02 * jax.random.normal(embedding, (VOCAB_SIZE, config.d_model))
-        self.blocks = eqx.filter_vmap(lambda key: Block(config, key=key))(jax.random.split(blocks, config.layers))
-        self.norm = LayerNorm(config.d_model, eps=NORM_EPS, use_bias=False)
-        self.lm_head = LMHead(config.d_model, key=lm_head) if config.lm_head else None
-        self.config = config
-        self.about = about
+        super().__init__(config, Block, key=key, about=about)
 
-    @classmethod
-    def from_pretrained(
-        cls, source: str | os.PathLike, *, revision: str | None = None, dtype: DTypeLike | None = None, **access: Any
-    ) -> "ESMC":
-        """Load an encoder that `conversion.port` or `save_pretrained` wrote.
-
-        On a CPU its weights are mapped from their file, which must not be truncated while they are in use.
-
-        Args:
-            source: a folder, or a repository of the Hugging Face Hub.
-            revision: commit, tag or branch of the repository.
-            dtype: precision to cast the weights to, such as `"bfloat16"`; by default they stay as they are stored.
-            token: Hub token; by default that of the environment or of `hf auth login`.
-            cache_dir: cache of the Hub client; by default below `HF_HOME`.
-            local_files_only: use the cache alone.
-        """
-        folder = find_checkpoint(source, revision, Access(**access))
-        return cls.from_folder(folder, None if folder == Path(expand_user(source)) else str(source), dtype)
-
-    @classmethod
-    def from_folder(cls, folder: Path, repository: str | None = None, dtype: DTypeLike | None = None) -> "ESMC":
-        """Load an encoder from a folder, the snapshot of `repository` if that is given."""
-        sections = parse(EncoderSections, read_config(folder), folder / CONFIG)
-        if not isinstance(sections.encoder, ESMCConfig):
-            raise InputError(f"{folder}: holds a {sections.encoder.type} encoder, not an ESM-C")
-        commit = commit_of(folder)
-        base = Base(repository, commit) if repository and commit else None
-        about = About(sections.provenance, base, read_record(folder))
-        skeleton = eqx.filter_eval_shape(lambda: cls(sections.encoder, key=jax.random.key(0)))
-        return with_about(load_leaves(folder, skeleton, dtype=dtype), about)
-
-    def save_pretrained(
-        self,
-        folder: str | os.PathLike,
-        facts: Mapping[str, Any] | None = None,
-        pictures: Mapping[str, bytes] | None = None,
-        *,
-        about: About | None = None,
-        shard_bytes: int = SHARD_BYTES,
-    ) -> None:
-        """Write the encoder as a checkpoint folder, whole or not at all.
-
-        Args:
-            facts: a new record for the card, with its pictures.
-            about: its provenance; by default that of the encoder (see `About`).
-            shard_bytes: largest weights file.
-        """
-        about = about or self.about
-        sections = describe(EncoderSections(self.config, about.provenance))
-        save_checkpoint(folder, self, sections, about.record, facts, pictures, shard_bytes=shard_bytes)
-
-    def push_to_hub(self, repository: str, *, shard_bytes: int = SHARD_BYTES, **options: Any) -> str:
-        """Publish the encoder on the Hugging Face Hub; see `SolubilityModel.push_to_hub`."""
-        return push_saved(lambda folder: self.save_pretrained(folder, shard_bytes=shard_bytes), repository, **options)
-
-    @property
-    def d_model(self) -> int:
-        return self.config.d_model
-
-    def __call__(
-        self, inputs: Inputs, sequence_id: SequenceId = None, *, hidden_states: Sequence[int] = (), remat: bool = False
-    ) -> ESMCOutput:
-        """Encode one protein. Use `jax.vmap` for batches.
-
-        Args:
-            sequence_id: see `AbstractEncoder.features`.
-            hidden_states: layers to return, as transformers numbers them: 0 is the embedded
-                sequence, `n` the output of block `n`, and the last, also -1, comes after the final
-                norm.
-            remat: recompute the blocks in the backward pass, to save memory.
-        """
-        chosen = self._layer_numbers(hidden_states)
-        last, kept = self.run_blocks(inputs, sequence_id, chosen, remat)
-        embedding = normalise(self.norm, last)
-        if self.config.layers in chosen:
-            kept = kept.at[chosen.index(self.config.layers)].set(embedding)
-        logits = None if self.lm_head is None else self.lm_head(embedding)
-        return ESMCOutput(embedding, logits, kept)
-
-    def features(self, inputs: Inputs, sequence_id: SequenceId = None, *, remat: bool = False) -> Features:
-        """The embedding alone; see `AbstractEncoder.features`."""
-        return normalise(self.norm, self.run_blocks(inputs, sequence_id, (), remat)[0])
-
-    def run_blocks(
-        self, inputs: Inputs, sequence_id: SequenceId, chosen: tuple[int, ...], remat: bool
-    ) -> tuple[Features, Float[Array, "chosen length d_model"]]:
-        """Run the stack up to the final norm; see `scan_blocks`."""
-        check_inputs(inputs)
-        if sequence_id is None:
-            sequence_id = -padding_mask(inputs).astype(jnp.int32)
-        sequence_id = jnp.asarray(sequence_id)
-        if sequence_id.shape != inputs.shape[:1] or not jnp.issubdtype(sequence_id.dtype, jnp.integer):
-            got = f"{sequence_id.dtype} {list(sequence_id.shape)}"
-            raise InputError(f"sequence_id is {got}, expected integers {list(inputs.shape[:1])}")
-        turns = rotary_turns(inputs.shape[0], self.config.d_head)
-        return scan_blocks(self.blocks, self._embed(inputs), turns, sequence_id, chosen, remat)
-
-    def pseudo_log_likelihood(
-        self,
-        tokens: Int[AnyArray, " length"],
-        sequence_id: SequenceId = None,
-        *,
-        one_pass: bool = False,
-        batch_size: int = 16,
-    ) -> Float[Array, ""]:
-        """Sum over residues of the log-probability of each, given all the others, in nats.
-
-        Every residue is masked in turn, `batch_size` at a time (Salazar et al. 2020,
-        arXiv:1910.14659). With `one_pass` nothing is masked, which is faster and overestimates.
-        """
-        check_tokens(tokens)
-        tokens = jnp.asarray(tokens)
-
-        def log_probabilities(tokens: Int[Array, " length"]) -> Float[Array, "length vocab"]:
-            return jax.nn.log_softmax(self._logits(tokens, sequence_id).astype(jnp.float32))
-
-        def masked(position: Int[Array, ""]) -> Float[Array, ""]:
-            hidden = tokens.at[position].set(MASK)
-            return log_probabilities(hidden)[position, tokens[position]]
-
-        positions = jnp.arange(len(tokens))
-        if one_pass:
-            scores = log_probabilities(tokens)[positions, tokens]
-        else:
-            scores = jax.lax.map(masked, positions, batch_size=batch_size)
-        letters = residue_mask(tokens) & (tokens != MASK)
-        return jnp.where(letters, scores, 0).sum()
-
-    def fill(self, tokens: Int[AnyArray, " length"], sequence_id: SequenceId = None) -> Int[Array, " length"]:
-        """Replace every mask by its likeliest standard residue, all in one pass."""
-        check_tokens(tokens)
-        tokens = jnp.asarray(tokens)
-        standard = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
-        logits = self._logits(tokens, sequence_id)[:, standard]
-        likeliest = (logits.argmax(axis=-1) + FIRST_RESIDUE).astype(tokens.dtype)
-        # A token outside the vocabulary makes NaN of the logits.
-        return jnp.where((tokens == MASK) & jnp.isfinite(logits).all(axis=-1), likeliest, tokens)
+    def shared(self, chains: ChainIds) -> tuple[Any, ...]:
+        return rotary_turns(len(chains), self.config.d_head), chains
 
     def __repr__(self) -> str:
         c = self.config
         sizes = f"layers={c.layers}, d_model={c.d_model}, heads={c.heads}, d_ffn={c.d_ffn}"
         return f"ESMC({sizes}, lm_head={c.lm_head}, dtype={self.embedding.dtype})"
-
-    def _logits(self, tokens: Int[Array, " length"], sequence_id: SequenceId) -> Float[Array, "length vocab"]:
-        if self.lm_head is None:
-            raise InputError("the encoder has no LM head. Port a checkpoint that has one.")
-        return self.lm_head(self.features(tokens, sequence_id))
-
-    def _embed(self, inputs: Inputs) -> Float[Array, "length d_model"]:
-        if jnp.issubdtype(inputs.dtype, jnp.integer):
-            # Attention spreads the NaN to the whole chain.
-            return jnp.where(in_vocabulary(inputs)[:, None], self.embedding[inputs], jnp.nan)
-        return jnp.asarray(inputs).astype(self.embedding.dtype) @ self.embedding
-
-    def _layer_numbers(self, hidden_states: Sequence[int]) -> tuple[int, ...]:
-        count = self.config.layers + 1
-        try:
-            layers = tuple(index(layer) for layer in hidden_states)
-        except TypeError as error:
-            raise InputError(f"hidden_states is {hidden_states!r}, expected numbers of layers, as (0, -1)") from error
-        if outside := [layer for layer in layers if not -count <= layer < count]:
-            raise InputError(f"hidden state {outside[0]} does not exist, expected 0 to {count - 1}")
-        chosen = tuple(layer % count for layer in layers)
-        if len(set(chosen)) < len(chosen):
-            raise InputError(f"hidden states {layers} name a layer twice")
-        return chosen

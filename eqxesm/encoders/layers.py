@@ -6,9 +6,9 @@ from equinox.nn import LayerNorm, Linear
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from eqxesm.alphabet import VOCAB_SIZE
-from eqxesm.encoders.attention import NORM_EPS, Attention, ChainIds, Turns
+from eqxesm.encoders.attention import Attention, Turns
 from eqxesm.encoders.config import ESMCConfig
-from eqxesm.encoders.rows import Features, normalise, project
+from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, normalise, project
 
 
 class SwiGLU(eqx.Module):

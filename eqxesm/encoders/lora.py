@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Strict
 
 from eqxesm.checkpoint.record import is_about, with_about
 from eqxesm.config import configuration
+from eqxesm.encoders.esmc import ESMC
 from eqxesm.encoders.rows import project
 from eqxesm.errors import InputError
 from heads.fields import Positive, Width
@@ -83,8 +84,8 @@ def add_lora(encoder: Any, config: LoRAConfig, *, key: PRNGKeyArray) -> Any:
 
     `lora_a` is uniform within `1 / sqrt(d_in)`, as the layers' own weights are; `lora_b` is zero.
     """
-    if not hasattr(encoder, "blocks"):
-        raise InputError(f"{type(encoder).__name__} has no blocks to add adapters to")
+    if not isinstance(encoder, ESMC):
+        raise InputError(f"adapters are for ESM-C, not for {type(encoder).__name__}")
 
     def adapt(layer: Linear, key: PRNGKeyArray) -> LoRALinear:
         layers, d_out, d_in = layer.weight.shape

@@ -11,11 +11,15 @@ import jax
 import jax.numpy as jnp
 from equinox.nn import LayerNorm, Linear
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from eqxesm.encoders.product import product
 
 Features = Float[Array, "length d_model"]
+
+ChainIds = Int[Array, " length"]
+
+NORM_EPS = 1e-5
 
 SAVED = "saved"
 """Name of the results that the backward pass keeps; it computes the cheaper ones between them again."""
@@ -37,7 +41,7 @@ def project(layer: Linear | Callable, x: Float[Array, "length d_in"]) -> Float[A
         return layer(x)
     y = product(x, layer.weight)
     if layer.bias is not None:
-        y += _repeat(layer.bias, y)
+        y += repeat(layer.bias, y)
     # Without the barrier, XLA works out the gradient of the result twice, once for each product that needs it.
     return jax.lax.optimization_barrier(save(y))
 
@@ -47,14 +51,14 @@ def normalise(norm: LayerNorm, x: Features) -> Features:
     wide = at_least_float32(x)
     y = standardise(x.astype(wide), norm.eps)
     if norm.weight is not None:
-        y *= _repeat(norm.weight.astype(wide), x)
+        y *= repeat(norm.weight.astype(wide), x)
     if norm.bias is not None:
-        y += _repeat(norm.bias.astype(wide), x)
+        y += repeat(norm.bias.astype(wide), x)
     return y.astype(x.dtype)
 
 
-def _repeat(row: Float[Array, " d_model"], x: Features) -> Features:
-    """The same row for every position of `x`."""
+def repeat(row: Float[Array, " d_model"], x: Features) -> Features:
+    """The same row for every position of `x`, whose width does not matter."""
     # By a product, so that the gradient is summed by one: XLA's own sum over rows is slow on a CPU. Ones that come from
     # `x` are batched as it is, and so is the product. Accelerators would round what they multiply.
     ones = ((x[:, :1] > 0) | True).astype(row.dtype)

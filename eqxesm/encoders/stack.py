@@ -1,4 +1,6 @@
-"""Running a stack of transformer blocks."""
+"""Running a stack of blocks."""
+
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -6,8 +8,6 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from eqxesm.encoders.attention import ChainIds, Turns
-from eqxesm.encoders.layers import Block
 from eqxesm.encoders.rows import SAVED, Features
 
 
@@ -21,18 +21,18 @@ def gather(tree: PyTree) -> PyTree:
 
 
 def scan_blocks(
-    blocks: Block, x: Features, turns: Turns, chains: ChainIds, chosen: tuple[int, ...], remat: bool
+    blocks: eqx.Module, x: Features, shared: tuple[Any, ...], chosen: tuple[int, ...], remat: bool
 ) -> tuple[Features, Float[Array, "chosen length d_model"]]:
-    """Scan over blocks whose arrays are stacked along a leading axis.
+    """Scan over blocks whose arrays are stacked along a leading axis. Each maps `x` and `shared` to the next `x`.
 
     Returns the last output and the `chosen` layers, each named once: 0 is `x`, `n` the output of
     block `n`. The row of the last layer is zero: what counts there comes after the final norm.
     """
     arrays, structure = eqx.partition(blocks, eqx.is_array)
 
-    def block(arrays: Block, x: Features) -> Features:
+    def block(arrays: PyTree, x: Features) -> Features:
         # Sharded parameters are gathered one layer at a time.
-        return eqx.combine(gather(arrays), structure)(x, turns, chains)
+        return eqx.combine(gather(arrays), structure)(x, *shared)
 
     policy = None if remat else jax.checkpoint_policies.save_only_these_names(SAVED)
     # The scan keeps the two computations apart.

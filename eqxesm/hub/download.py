@@ -120,6 +120,11 @@ def _fetch(
     return Path(path.removesuffix(name))
 
 
+def repository_of(source: str | os.PathLike, folder: Path) -> str | None:
+    """The repository that `find_checkpoint` fetched a folder from; None if `source` is the folder."""
+    return None if folder == Path(expand_user(source)) else str(source)
+
+
 def commit_of(folder: Path) -> str | None:
     """The commit whose snapshot in the client's cache a folder is."""
     cached = folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name)

@@ -33,7 +33,7 @@ from eqxesm.checkpoint.tensors import INDEX, WEIGHTS, TensorSpec
 from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.encoders import cast
-from eqxesm.encoders.esmc import EncoderSections
+from eqxesm.encoders.language_model import EncoderSections
 from eqxesm.errors import InputError
 from eqxesm.forms import Limits
 

@@ -121,7 +121,7 @@ def test_refuses_settings_out_of_range(values, message):
 
 
 def test_refuses_an_encoder_without_blocks():
-    with pytest.raises(InputError, match="OneHot has no blocks"):
+    with pytest.raises(InputError, match="adapters are for ESM-C, not for OneHot"):
         add_lora(OneHot(), ALL, key=jax.random.key(0))
 
 

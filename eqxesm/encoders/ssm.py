@@ -1,0 +1,178 @@
+"""A state-space encoder: blocks of a selective recurrence in both directions, linear in the length.
+
+The recurrence is that of Mamba-2, with one decay for a head and position (Dao & Gu 2024, arXiv:2405.21060).
+"""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from equinox.nn import LayerNorm, Linear
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from eqxesm.checkpoint.record import About
+from eqxesm.encoders.attention import FAR
+from eqxesm.encoders.config import SSMConfig
+from eqxesm.encoders.language_model import AbstractLanguageModel
+from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, at_least_float32, normalise, project, repeat, save
+
+CHUNK = 64
+"""Positions of a chunk: within one, the recurrence is worked out by products; between them, by a scan."""
+
+TAPS = 4
+"""Positions that a convolution sees: its own, and the three before it."""
+
+SLOWEST, FASTEST = 1e-3, 0.1
+"""Range of the steps by which a new block moves on."""
+
+Mixed = Float[Array, "length d_inner"]
+
+
+def scan_states(
+    values: Float[Array, "length heads d_head"],
+    decay: Float[Array, "length heads"],
+    write: Float[Array, "length d_state"],
+    read: Float[Array, "length d_state"],
+    chains: ChainIds,
+) -> Float[Array, "length heads d_head"]:
+    """Run `state = exp(decay) * state + values ⊗ write` along every chain, and return `state @ read`.
+
+    A chain is a run of equal ids; each begins from a state of zero. `decay` must not be positive.
+    """
+    length, filled = len(values), -len(values) % CHUNK
+
+    def cut(x: Array, pattern: str) -> Array:
+        padded = jnp.pad(x, ((0, filled), *((0, 0),) * (x.ndim - 1)), mode="edge")
+        return rearrange(padded, pattern, q=CHUNK)
+
+    values, decay = cut(values, "(n q) h d -> n h q d"), cut(decay, "(n q) h -> n h q")
+    write, read, chains = cut(write, "(n q) s -> n q s"), cut(read, "(n q) s -> n q s"), cut(chains, "(n q) -> n q")
+    last = chains[:, -1:]
+    # No chain has the id below that of the first.
+    last_before = jnp.concatenate([chains[:1, :1] - 1, last[:-1]])
+    decayed = jnp.cumsum(decay, axis=-1)
+
+    # Within a chunk: what each position reads of those before it.
+    sees = (chains[:, :, None] == chains[:, None, :]) & jnp.tri(CHUNK, dtype=bool)[None]
+    kept = jnp.exp(jnp.where(sees[:, None], decayed[..., :, None] - decayed[..., None, :], FAR))
+    weights = kept * jnp.einsum("nqs,nks->nqk", read, write)[:, None]
+    mixed = jnp.einsum("nhqk,nhkd->nhqd", weights, values)
+
+    # Between chunks: the state that each leaves, and what is still of it further on.
+    left = jnp.where((chains == last)[:, None], jnp.exp(decayed[..., -1:] - decayed), 0)
+    states = jnp.einsum("nhkd,nks->nhds", values * left[..., None], write)
+    passed = jnp.where(last == last_before, jnp.exp(decayed[..., -1]), 0)
+    _, states = jax.lax.associative_scan(_join, (passed, states))
+    before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
+    reached = jnp.where((chains == last_before)[:, None], jnp.exp(decayed), 0)
+    mixed += jnp.einsum("nqs,nhds->nhqd", read, before) * reached[..., None]
+    return rearrange(mixed, "n h q d -> (n q) h d")[:length]
+
+
+def _join(
+    first: tuple[Float[Array, "n heads"], Float[Array, "n heads d_head d_state"]],
+    second: tuple[Float[Array, "n heads"], Float[Array, "n heads d_head d_state"]],
+) -> tuple[Float[Array, "n heads"], Float[Array, "n heads d_head d_state"]]:
+    """Two stretches in a row as one: how much of a state passes both, and the state that they leave."""
+    (passed, states), (next_passed, next_states) = first, second
+    return passed * next_passed, states * next_passed[..., None, None] + next_states
+
+
+class Direction(eqx.Module):
+    """The recurrence in one direction, with a short convolution before it."""
+
+    taps: Float[Array, "taps d_inner"]
+    bias: Float[Array, " d_inner"]
+    select: Linear
+    step_bias: Float[Array, " heads"]
+    log_rate: Float[Array, " heads"]
+    skip: Float[Array, " heads"]
+    d_state: int = eqx.field(static=True)
+
+    def __init__(self, config: SSMConfig, *, key: PRNGKeyArray):
+        taps, select, step, rate = jax.random.split(key, 4)
+        bound = TAPS**-0.5
+        self.taps = jax.random.uniform(taps, (TAPS, config.d_inner), minval=-bound, maxval=bound)
+        self.bias = jnp.zeros(config.d_inner)
+        self.select = Linear(config.d_inner, 2 * config.d_state + config.heads, use_bias=False, key=select)
+        steps = jnp.exp(jax.random.uniform(step, (config.heads,), minval=jnp.log(SLOWEST), maxval=jnp.log(FASTEST)))
+        self.step_bias = jnp.log(jnp.expm1(steps))  # the inverse of softplus
+        self.log_rate = jnp.log(jax.random.uniform(rate, (config.heads,), minval=1.0, maxval=16.0))
+        self.skip = jnp.ones(config.heads)
+        self.d_state = config.d_state
+
+    def __call__(self, x: Mixed, chains: ChainIds) -> Mixed:
+        x = jax.nn.silu(self._convolve(x, chains))
+        selected = project(self.select, x).astype(at_least_float32(x))
+        write, read, step = jnp.split(selected, (self.d_state, 2 * self.d_state), axis=-1)
+        step = jax.nn.softplus(step + repeat(self.step_bias.astype(step.dtype), step))
+        decay = -step * repeat(jnp.exp(self.log_rate.astype(step.dtype)), step)
+        values = rearrange(x.astype(step.dtype), "length (heads d) -> length heads d", heads=len(self.skip))
+        mixed = scan_states(values * step[..., None], decay, write, read, chains)
+        mixed += values * repeat(self.skip.astype(step.dtype), step)[..., None]
+        return rearrange(mixed, "length heads d -> length (heads d)").astype(x.dtype)
+
+    def _convolve(self, x: Mixed, chains: ChainIds) -> Mixed:
+        """Add up each position and those before it in its chain, each feature by itself."""
+        y = repeat(self.bias, x)
+        for back, taps in enumerate(self.taps):
+            moved = jnp.pad(x, ((back, 0), (0, 0)))[: len(x)]
+            same = jnp.pad(chains, (back, 0), mode="edge")[: len(x)] == chains
+            y += jnp.where(same[:, None], moved, 0) * repeat(taps, x)
+        return y
+
+
+class StateSpaceBlock(eqx.Module):
+    """Pre-norm block: the recurrence in both directions, gated and normalised."""
+
+    norm: LayerNorm
+    gate: Linear
+    up: Linear
+    forward: Direction
+    backward: Direction
+    mixed_norm: LayerNorm
+    down: Linear
+
+    def __init__(self, config: SSMConfig, *, key: PRNGKeyArray):
+        gate, up, forward, backward, down = jax.random.split(key, 5)
+        self.norm = LayerNorm(config.d_model, eps=NORM_EPS)
+        self.gate = Linear(config.d_model, config.d_inner, use_bias=False, key=gate)
+        self.up = Linear(config.d_model, config.d_inner, use_bias=False, key=up)
+        self.forward = Direction(config, key=forward)
+        self.backward = Direction(config, key=backward)
+        self.mixed_norm = LayerNorm(config.d_inner, eps=NORM_EPS, use_bias=False)
+        self.down = Linear(config.d_inner, config.d_model, use_bias=False, key=down)
+
+    def __call__(self, x: Features, chains: ChainIds) -> Features:
+        normed = normalise(self.norm, x)
+        wide = project(self.up, normed)
+        mixed = save(self.forward(wide, chains) + self.backward(wide[::-1], chains[::-1])[::-1])
+        gated = mixed * jax.nn.silu(project(self.gate, normed))
+        return x + project(self.down, normalise(self.mixed_norm, gated))
+
+
+class SSM(AbstractLanguageModel):
+    """A bidirectional state-space encoder as a pure function of one protein.
+
+    Time and memory are linear in the length. Precision is that of the parameters; norms and the
+    recurrence run in at least float32.
+    """
+
+    config_type: ClassVar[Any] = SSMConfig
+    config: SSMConfig = eqx.field(static=True)
+
+    def __init__(self, config: SSMConfig, *, key: PRNGKeyArray, about: About = About()):
+        """Make an encoder with random weights."""
+        super().__init__(config, StateSpaceBlock, key=key, about=about)
+
+    def shared(self, chains: ChainIds) -> tuple[Int[Array, " length"]]:
+        # By number: an id that comes back after another chain is a chain of its own.
+        borders = jnp.concatenate([jnp.zeros(1, bool), chains[1:] != chains[:-1]])
+        return (jnp.cumsum(borders),)
+
+    def __repr__(self) -> str:
+        c = self.config
+        sizes = f"layers={c.layers}, d_model={c.d_model}, heads={c.heads}, d_state={c.d_state}, expand={c.expand}"
+        return f"SSM({sizes}, lm_head={c.lm_head}, dtype={self.embedding.dtype})"

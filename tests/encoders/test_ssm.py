@@ -1,0 +1,194 @@
+"""The state-space encoder against a plain recurrence, and what every encoder must keep."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eqxesm import ESMC, InputError, Tokenizer
+from eqxesm.alphabet import PAD
+from eqxesm.encoders import SSM, ESMCConfig, SSMConfig, as_probabilities, cast, load_encoder
+from eqxesm.encoders.ssm import CHUNK, TAPS, Direction, scan_states
+
+CONFIG = SSMConfig(layers=2, d_model=16, heads=4, d_state=3)
+LENGTHS = [1, 5, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7]
+TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SSM:
+    return SSM(CONFIG, key=jax.random.key(0))
+
+
+def make_arguments(length: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(length, 2, 4)).astype(np.float32)
+    decay = -rng.exponential(0.3, size=(length, 2)).astype(np.float32)
+    write, read = rng.normal(size=(2, length, 3)).astype(np.float32)
+    chains = np.cumsum(rng.random(length) < 0.03).astype(np.int32)
+    return tuple(map(jnp.asarray, (values, decay, write, read))), jnp.asarray(chains)
+
+
+def run_plainly(values, decay, write, read, chains):
+    """The recurrence position by position, in double precision."""
+    values, decay, write, read, chains = map(np.asarray, (values, decay, write, read, chains))
+    outputs, state = [], 0.0
+    for t in range(len(values)):
+        state = state if t and chains[t] == chains[t - 1] else np.zeros((*values.shape[1:], write.shape[1]))
+        new = values[t][:, :, None] * write[t][None, None, :]
+        state = np.exp(decay[t].astype(np.float64))[:, None, None] * state + new
+        outputs.append(state @ read[t])
+    return np.stack(outputs)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_scan_is_the_recurrence(length):
+    arguments, chains = make_arguments(length)
+    ours = scan_states(*arguments, chains)
+    np.testing.assert_allclose(ours, run_plainly(*arguments, chains), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_state_is_kept_over_many_chunks():
+    length = 8 * CHUNK
+    values = jnp.zeros((length, 1, 1)).at[0].set(1)
+    ones, none, chain = jnp.ones((length, 1)), jnp.zeros((length, 1)), jnp.zeros(length, int)
+    kept = scan_states(values, none, ones, ones, chain)
+    np.testing.assert_array_equal(kept, np.ones((length, 1, 1)))
+    halved = scan_states(values, none - np.log(2) / 100, ones, ones, chain)
+    np.testing.assert_allclose(halved[[100, 400], 0, 0], [1 / 2, 1 / 16], rtol=1e-4)
+
+
+def test_fast_decay_neither_overflows_nor_spoils_the_gradient():
+    (values, decay, write, read), chains = make_arguments(2 * CHUNK)
+    outputs, pull = jax.vjp(lambda *given: scan_states(*given, chains), values, decay - 1e4, write, read)
+    np.testing.assert_allclose(outputs, values * (write * read).sum(-1)[:, None, None], atol=TOLERANCE, rtol=TOLERANCE)
+    assert all(np.isfinite(each).all() for each in pull(jnp.ones_like(outputs)))
+
+
+def test_gradients_are_those_of_the_recurrence():
+    arguments, chains = make_arguments(2 * CHUNK + 9)
+
+    def scan_plainly(values, decay, write, read):
+        starts = jnp.concatenate([jnp.ones(1, bool), chains[1:] != chains[:-1]])
+
+        def step(state, at):
+            value, rate, written, asked, start = at
+            state = jnp.where(start, 0, state) * jnp.exp(rate)[:, None, None] + value[..., None] * written[None, None]
+            return state, state @ asked
+
+        none = jnp.zeros((*values.shape[1:], write.shape[1]))
+        return jax.lax.scan(step, none, (values, decay, write, read, starts))[1]
+
+    change = jnp.asarray(np.random.default_rng(1).normal(size=arguments[0].shape), jnp.float32)
+    ours, theirs = (
+        jax.vjp(function, *arguments)[1](change) for function in (lambda *g: scan_states(*g, chains), scan_plainly)
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-4, rtol=1e-4)
+
+
+def test_convolution_is_numpys():
+    direction = Direction(CONFIG, key=jax.random.key(1))
+    x = np.random.default_rng(0).normal(size=(20, CONFIG.d_inner)).astype(np.float32)
+    chains = np.repeat([0, 1], [12, 8])
+    ours = direction._convolve(jnp.asarray(x), jnp.asarray(chains))
+    for part in (slice(0, 12), slice(12, 20)):
+        for column in range(CONFIG.d_inner):
+            theirs = np.convolve(x[part, column], direction.taps[:, column])[: len(x[part])]
+            np.testing.assert_allclose(ours[part, column], theirs, atol=1e-5)
+    assert len(direction.taps) == TAPS
+
+
+def test_a_reversed_protein_has_reversed_features_when_directions_are_swapped(encoder):
+    tokens = Tokenizer().encode("MKTAYIAKQRQISFVKSHFSRQ")
+    swapped = eqx.tree_at(
+        lambda e: (e.blocks.forward, e.blocks.backward), encoder, (encoder.blocks.backward, encoder.blocks.forward)
+    )
+    np.testing.assert_allclose(swapped.features(tokens[::-1]), encoder.features(tokens)[::-1], atol=TOLERANCE)
+
+
+def test_every_residue_reaches_every_feature(encoder):
+    soft = as_probabilities(Tokenizer().encode("ACDEFGHIKL"))
+    reached = jax.jacobian(lambda soft: encoder.features(soft).sum(-1))(soft)
+    assert (np.abs(reached).sum(-1) > 0).all()
+
+
+def test_soft_sequence_is_the_tokens_and_has_their_gradient(encoder):
+    tokens = Tokenizer().encode("MKTAYIAK")
+    soft = as_probabilities(tokens)
+    np.testing.assert_allclose(encoder.features(soft), encoder.features(tokens), atol=TOLERANCE)
+    slope = jax.grad(lambda soft: encoder.features(soft)[0, 0])(soft)
+    direction = np.random.default_rng(0).normal(size=soft.shape).astype(np.float32)
+    step = 2e-3
+    ends = [encoder.features(soft + sign * step * direction)[0, 0] for sign in (1, -1)]
+    np.testing.assert_allclose((ends[0] - ends[1]) / (2 * step), (slope * direction).sum(), rtol=1e-2)
+
+
+@pytest.mark.parametrize("extra", [1, CHUNK, 100])
+def test_padding_changes_nothing(encoder, extra):
+    tokens = Tokenizer().encode("MKTAYIAKQRQISFVKSHFSRQ" * 4)
+    padded = np.concatenate([tokens, np.full(extra, PAD, np.int32)])
+    np.testing.assert_allclose(encoder.features(padded)[: len(tokens)], encoder.features(tokens), atol=TOLERANCE)
+
+
+def test_chains_do_not_see_each_other(encoder):
+    first, second = (Tokenizer().encode(each) for each in ("MKTAYIAKQRQISFV", "GSHMLEDPVE"))
+    joined, chains = np.concatenate([first, second]), np.repeat([3, 0], [len(first), len(second)])
+    both = encoder.features(joined, chains)
+    np.testing.assert_allclose(
+        both, np.concatenate([encoder.features(first), encoder.features(second)]), atol=TOLERANCE
+    )
+
+
+def test_batch_is_its_proteins(encoder):
+    tokens = np.stack([Tokenizer().encode("MKTAYIAKQR"), Tokenizer().encode("GSHMLEDPVE")])
+    batch = eqx.filter_jit(lambda encoder, tokens: jax.vmap(encoder.features)(tokens))(encoder, tokens)
+    for ours, alone in zip(batch, tokens, strict=True):
+        np.testing.assert_allclose(ours, encoder.features(alone), atol=TOLERANCE)
+
+
+def test_recomputing_changes_no_gradient(encoder):
+    tokens = Tokenizer().encode("MKTAYIAKQRQISFVKSHFSRQ")
+
+    def slope(remat: bool):
+        return eqx.filter_grad(lambda e: (e.logits(tokens, remat=remat) ** 2).sum())(encoder)
+
+    kept, recomputed = (jax.tree.leaves(eqx.filter(slope(remat), eqx.is_array)) for remat in (False, True))
+    for one, other in zip(kept, recomputed, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_half_precision_is_close(encoder):
+    tokens = Tokenizer().encode("MKTAYIAKQRQISFVKSHFSRQ")
+    exact, half = encoder.features(tokens), cast(encoder, "bfloat16").features(tokens)
+    assert half.dtype == jnp.bfloat16
+    assert np.linalg.norm(exact - half.astype(exact.dtype)) / np.linalg.norm(exact) < 0.02
+
+
+def test_unknown_token_makes_nan_of_the_chain(encoder):
+    features = eqx.filter_jit(lambda encoder, tokens: encoder.features(tokens))(encoder, jnp.array([0, 999, 5, 2]))
+    assert np.isnan(features).all()
+
+
+def test_checkpoint_brings_back_the_same_encoder(encoder, tmp_path):
+    encoder.save_pretrained(tmp_path / "ssm")
+    tokens = Tokenizer().encode("MKTAYIAK")
+    for loaded in (SSM.from_pretrained(tmp_path / "ssm"), load_encoder(tmp_path / "ssm")):
+        assert loaded.config == CONFIG
+        np.testing.assert_array_equal(loaded.logits(tokens), encoder.logits(tokens))
+
+
+def test_checkpoint_of_another_kind_is_refused(encoder, tmp_path):
+    encoder.save_pretrained(tmp_path / "ssm")
+    ESMC(ESMCConfig(1, 64, 1, 64), key=jax.random.key(0)).save_pretrained(tmp_path / "esmc")
+    with pytest.raises(InputError, match="holds an encoder of type ssm, not esmc"):
+        ESMC.from_pretrained(tmp_path / "ssm")
+    with pytest.raises(InputError, match="holds an encoder of type esmc, not ssm"):
+        SSM.from_pretrained(tmp_path / "esmc")
+    assert isinstance(load_encoder(tmp_path / "esmc"), ESMC)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(InputError, match="32, must be a multiple of heads 5"):
+        SSMConfig(layers=1, d_model=16, heads=5)
