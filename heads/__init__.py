@@ -12,12 +12,14 @@ from heads.base import AbstractHead
 from heads.composition import CompositionMLP, CompositionMLPConfig
 from heads.conv import Convolution, ConvolutionConfig
 from heads.mlp import AttentionPoolMLP, AttentionPoolMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
+from heads.windows import WindowMLP, WindowMLPConfig
 
 HEADS: dict[type, Callable[..., AbstractHead]] = {
     MeanPoolMLPConfig: MeanPoolMLP,
     AttentionPoolMLPConfig: AttentionPoolMLP,
     ConvolutionConfig: Convolution,
     CompositionMLPConfig: CompositionMLP,
+    WindowMLPConfig: WindowMLP,
 }
 """The head that each configuration builds. A new head is registered here."""
 
@@ -36,4 +38,6 @@ __all__ = [
     "HeadConfig",
     "MeanPoolMLP",
     "MeanPoolMLPConfig",
+    "WindowMLP",
+    "WindowMLPConfig",
 ]

@@ -21,6 +21,7 @@ from heads import (
     MeanPoolMLPConfig,
 )
 from heads.pooling import attention_pool, max_pool, mean_pool
+from heads.windows import window_mean
 
 D_MODEL = 12
 
@@ -213,3 +214,25 @@ def test_a_configuration_builds_its_head():
         assert type(head) is cls
         assert head.config == config(D_MODEL)
         assert isinstance(head, AbstractHead)
+
+
+@pytest.mark.parametrize("window", [1, 3, 7, 41])
+def test_window_means_are_those_of_the_residues_in_reach(window):
+    features, mask = example()
+    mask = mask.at[10].set(False)
+    ours = window_mean(features, mask, window)
+    for position in np.flatnonzero(mask):
+        reach = [at for at in range(position - window // 2, position + window // 2 + 1) if 0 <= at < len(mask)]
+        expected = np.mean([features[at] for at in reach if mask[at]], axis=0)
+        np.testing.assert_allclose(ours[position], expected, atol=1e-5)
+
+
+def test_window_head_reads_means_extremes_and_spread():
+    head = make("window_mlp", hidden=(), properties=2, windows=(5,))
+    features, mask = example()
+    residues = np.asarray(features)[1:-1]
+    windows = window_mean(features @ head.property.weight.T, mask, 5)[1:-1]
+    spread = np.sqrt(np.var(windows, axis=0) + 1e-6)
+    inputs = np.concatenate([residues.mean(0), [np.log(21 / 300)], windows.max(0), windows.min(0), spread])
+    expected = head.mlp.layers[0].weight[0] @ inputs + head.mlp.layers[0].bias[0]
+    np.testing.assert_allclose(score(head, features, mask), expected, rtol=1e-5, atol=1e-5)
