@@ -76,14 +76,15 @@ class Steps(Sequence[PlannedStep]):
 def make_batches(
     steps: Steps,
     buckets: Buckets,
-    collate: Callable[[Int[np.ndarray, " _"], int], Any],
+    collate: Callable[[Int[np.ndarray, " _"], int, np.random.Generator], Any],
     labels: Int[np.ndarray, " n"],
     class_weights: tuple[float, float] = (1.0, 1.0),
     own: ProcessRows = ProcessRows(),
+    seed: int = 0,
 ) -> grain.IterDataset:
     """Turn planned steps into batches. `collate` makes the inputs of indices, padded to a length."""
 
-    def prepare(step: PlannedStep) -> Batch:
+    def prepare(step: PlannedStep, rng: np.random.Generator) -> Batch:
         length, indices = step
         # Rows are a multiple of the devices; which proteins a batch holds does not depend on them.
         rows = -(-buckets.rows(length) // own.devices) * own.devices
@@ -91,6 +92,6 @@ def make_batches(
         filled = np.concatenate([indices, np.repeat(indices[:1], rows - len(indices))])[here]
         is_real = (np.arange(rows) < len(indices))[here]
         weights = np.array(class_weights, np.float32)[labels[filled]] * is_real
-        return Batch(collate(filled, length), labels[filled].astype(np.float32), weights.astype(np.float32))
+        return Batch(collate(filled, length, rng), labels[filled].astype(np.float32), weights.astype(np.float32))
 
-    return grain.MapDataset.source(steps).map(prepare).to_iter_dataset(PREFETCH)
+    return grain.MapDataset.source(steps).random_map(prepare, seed=seed).to_iter_dataset(PREFETCH)

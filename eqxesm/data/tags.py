@@ -1,12 +1,14 @@
-"""Expression tags: where they are, and what is left when they are taken off.
+"""Expression tags and what vectors leave of them: where they are, and what is left when they are taken off.
 
-Tags are stripped because they say how a laboratory worked, not whether the protein is soluble.
-Known are His tags with the vector residues around them, and the scars that proteases leave. Fusion
-partners (GST, MBP, SUMO) and other epitopes are left in place.
+They are stripped because they say how a laboratory worked, not whether the protein is soluble. Known are His
+tags, the residues in `vectors`, and the sites of proteases. Fusion partners (GST, MBP, SUMO) stay in place.
 """
 
 import re
+from collections.abc import Iterable
+from functools import cache
 
+from eqxesm.data.vectors import LEADERS, S_TAG, TRAILERS, Table
 from eqxesm.errors import pluralise
 
 HIS_RUN = re.compile("H{6,}")
@@ -16,56 +18,30 @@ MAX_DISTANCE = 24
 """Residues between a His tag and its end of the chain, at most. In the labelled sets tags lie within
 17 residues of the N-terminus and 10 of the C-terminus, and the next run is past 40."""
 
+SITE_DISTANCE = 40
+"""Residues between a protease site and its end of the chain, at most."""
+
 MIN_RESIDUES = 20
-"""Residues that stripping must leave. Where it would leave fewer, it strips nothing."""
+"""Residues that stripping must leave. What would leave fewer is not stripped."""
 
-N_SITES: tuple[tuple[str, str], ...] = (
-    ("TEV", "ENLYFQ(?:SNA|GSH(?=M)|GS(?=M)|G[AH](?=M)|[GS])?"),
-    ("thrombin", "LVPR(?:GSHMASMTGGQQMGR(?:GS)?|GSH(?=M)|GS)?"),
-    ("HRV 3C", "LE(?:VLF|AQT)Q(?:GPLGS|GPGS|GPH(?=M)|GP)?"),
-    ("enterokinase", "DDDDK"),
-    ("factor Xa", "I[ED]GR(?:H(?=M))?"),
-)
-"""Protease sites between an N-terminal tag and the protein, with the vector residues after the cut."""
+LONGEST = 80
+"""More than what any vector puts at an end."""
 
-N_LINKERS: tuple[tuple[str, str], ...] = (
-    ("pTrcHis", "GMASMTGGQQMGR?|GMAS"),
-    ("pETDuet", "SQDP"),
-    ("pQE-30 and pRSET", "TDPALR|TDP"),
-    ("serine and glycine", "SSG|GSG|GS"),
-    ("NdeI", "SH"),
-    ("before the start Met", "[GS](?=M)"),
-)
-"""Residues after an N-terminal His tag that has no protease site."""
+_SITE = re.compile("ENLYFQ|LVPR(?=GS)|LE(?:VLF|AQT)Q(?=GP)|DDDDK")
+"""Sites of TEV protease, thrombin, HRV 3C (two) and enterokinase, up to the cut."""
 
-C_LINKERS: tuple[tuple[str, str], ...] = (
-    ("protease site", "(?:ENLYFQ|LVPR|LEVLFQ).{0,12}"),
-    ("pET, HindIII or NotI to XhoI", "K?LAAALE|AAALE|LE"),
-    ("pSGX3", "EG"),
-    ("glycine and serine", "EGGS|GS|RS"),
-)
-"""Residues before a C-terminal His tag."""
+_SITE_AFTER_RUN = re.compile(".{0,20}?(ENLYFQ|LVPR|LE(?:VLF|AQT)Q|DDDDK|I[ED]GR)")
+"""Between a His tag and the protein, shorter sites tell enough."""
 
-SCARS: tuple[tuple[str, str], ...] = (
-    # Only both ends together: MSL by itself is a common natural start.
-    ("pSGX3", "MSL(?=.*EGH{6}$)"),
-    ("TEV, pMCSG", "SNA"),
-    ("HRV 3C", "GPLGS|GPGS|GPH(?=M)"),
-    ("RIKEN", "GSSGSSG"),
-    ("thrombin, NdeI", "GSH(?=M)"),
-    ("TEV, NdeI or NcoI", "G[AH](?=M)"),
-    ("before the start Met", "(?:GS|G|S)(?=M)"),
-)
-"""Residues that a vector, or a protease that cut off a tag, leaves before a protein."""
+_SITE_AT_END = re.compile("ENLYFQ|LVPRGS|LEVLFQGP")
 
+_BEHIND_CUT = re.compile("GS|GP|[GS]")
+"""What a site has behind the cut, which stays before the protein."""
 
-def _alternatives(table: tuple[tuple[str, str], ...]) -> str:
-    return "|".join(pattern for _, pattern in table)
+_SHORT = re.compile("SNA|GPLGS|GPGS|GPH(?=M)|GSH(?=M)|G[AH](?=M)|[GS]{3,}|(?:GS|G|S|H|SH)(?=M)|MSL(?=.*EGH{6}$)")
+"""Residues that stay before a protein when a tag is cut off, or when a linker is cut within.
 
-
-_AFTER_N_RUN = re.compile(f".{{0,20}}(?:{_alternatives(N_SITES)})|{_alternatives(N_LINKERS)}")
-_BEFORE_C_RUN = re.compile(f"(?:{_alternatives(C_LINKERS)})$")
-_SCAR = re.compile(_alternatives(SCARS))
+The last is of pSGX3, which has its tag at the other end: MSL by itself is a common natural start."""
 
 
 def _n_run(sequence: str) -> re.Match[str] | None:
@@ -93,18 +69,130 @@ def has_c_tag(sequence: str) -> bool:
     return _c_run(sequence) is not None
 
 
+class _Texts:
+    """Some texts of at least so many residues, and the longest one that a sequence begins with."""
+
+    def __init__(self, texts: Iterable[str], least: int):
+        self.known = frozenset(texts)
+        self.least = least
+        # Most sequences begin with none of these.
+        self.starts = frozenset(text[:least] for text in self.known)
+
+    def longest(self, residues: str) -> int:
+        if residues[: self.least] not in self.starts:
+            return 0
+        sizes = range(min(LONGEST, len(residues)), self.least - 1, -1)
+        return next((size for size in sizes if residues[:size] in self.known), 0)
+
+
+@cache
+def _leader_ends() -> _Texts:
+    """What leaders end in where a protein may begin, from 4 residues on, or 6 with a Met before them."""
+    found = set()
+    for _, leader, _ in LEADERS:
+        parts = leader.split("|")
+        for number in range(1, len(parts)):
+            whole = "".join(parts[:number])
+            found |= {whole[start:] for start in range(len(whole) - 3)}
+    return _Texts((each for each in found if len(each) >= (6 if each.startswith("M") else 4)), 4)
+
+
+def _pieces(table: Table, least: int) -> set[str]:
+    """Any piece of the rows from so many residues on."""
+    wholes = [row[1].replace("|", "") for row in table]
+    pieces = {
+        whole[start:end]
+        for whole in wholes
+        for start in range(len(whole))
+        for end in range(start + least, len(whole) + 1)
+    }
+    # Fewer than six His in a row may be the protein's own.
+    return {each for each in pieces if set(each) - set("MH") and each not in S_TAG}
+
+
+@cache
+def _leader_pieces() -> _Texts:
+    return _Texts(_pieces(LEADERS, 6), 6)
+
+
+@cache
+def _trailer_pieces() -> _Texts:
+    """Reversed, so that the end of a sequence is where they begin."""
+    return _Texts((each[::-1] for each in _pieces(TRAILERS, 5)), 5)
+
+
+@cache
+def _beside_runs(table: str) -> re.Pattern[str]:
+    """What stands between a His tag and the protein, the longest first."""
+    found = set()
+    if table == "leaders":
+        for _, leader, _ in LEADERS:
+            _, run, after = leader.rpartition("HHHHHH")
+            parts = after.split("|")
+            found |= {"".join(parts[:number]) for number in range(1, len(parts)) if run}
+        return re.compile("|".join(sorted(found, key=len, reverse=True)))
+    for _, trailer, _ in TRAILERS:
+        before, run, _ = trailer.partition("HHHHHH")
+        parts = before.split("|")
+        found |= {"".join(parts[number:]) for number in range(1, len(parts)) if run}
+    return re.compile(f"(?:{'|'.join(found)})$")
+
+
+def _end_of_site(residues: str, start: int, cut: int) -> int:
+    """Where the protein begins behind a protease site."""
+    behind = [match.end() for pattern in (_BEHIND_CUT, _SHORT) if (match := pattern.match(residues, cut))]
+    return max(cut, *behind, start + _leader_ends().longest(residues[start:]))
+
+
+def _leader_of(residues: str) -> int:
+    """Residues of the next thing to strip at the start, 0 if there is none."""
+    sizes = [_leader_ends().longest(residues)]
+    if residues.startswith("M") and (size := _leader_ends().longest(residues[1:])) > 5:
+        sizes.append(size + 1)
+    if site := _SITE.search(residues, 0, SITE_DISTANCE + 8):
+        sizes.append(_end_of_site(residues, site.start(), site.end()))
+    if largest := max(sizes):
+        return largest
+    if size := _leader_pieces().longest(residues):
+        return size
+    short = _SHORT.match(residues)
+    return short.end() if short else 0
+
+
+def _trailer_of(residues: str) -> int:
+    """Residues of the next thing to strip at the end, 0 if there is none."""
+    first = max(0, len(residues) - SITE_DISTANCE - 8)
+    site = _SITE_AT_END.search(residues, first)
+    piece = _trailer_pieces().longest(residues[: -LONGEST - 1 : -1])
+    return max(piece, len(residues) - site.start() if site else 0)
+
+
 def strip_tags(residues: str) -> tuple[str, list[str]]:
-    """Strip tags and scars from both ends of an upper-case sequence, with a note for each end."""
-    start, end, notes = 0, len(residues), []
-    if run := _n_run(residues):
-        linker = _AFTER_N_RUN.match(residues, run.end())
-        start = linker.end() if linker else run.end()
-        notes.append(f"N-terminal tag of {pluralise(start, 'residue')} stripped")
-    elif scar := _SCAR.match(residues):
-        start = scar.end()
-        notes.append(f"N-terminal vector scar of {pluralise(start, 'residue')} stripped")
-    if run := _c_run(residues):
-        linker = _BEFORE_C_RUN.search(residues, 0, run.start())
-        end = linker.start() if linker else run.start()
-        notes.append(f"C-terminal tag of {pluralise(len(residues) - end, 'residue')} stripped")
-    return (residues[start:end], notes) if end - start >= MIN_RESIDUES else (residues, [])
+    """Strip tags and what vectors left from both ends of an upper-case sequence, with a note for each end."""
+    n_run, c_run = _n_run(residues), _c_run(residues)
+    start = end = 0
+    if n_run:
+        if site := _SITE_AFTER_RUN.match(residues, n_run.end()):
+            start = _end_of_site(residues, site.start(1), site.end(1))
+        else:
+            after = _beside_runs("leaders").match(residues, n_run.end())
+            start = after.end() if after else n_run.end()
+    if c_run:
+        before = _beside_runs("trailers").search(residues, 0, c_run.start())
+        end = len(residues) - (before.start() if before else c_run.start())
+
+    def rest(start: int, end: int) -> str:
+        return residues[start : len(residues) - end]
+
+    if len(rest(start, end)) < MIN_RESIDUES:
+        return residues, []
+    # With its end, which one scar is told by.
+    while (size := _leader_of(residues[start:])) and len(rest(start + size, end)) >= MIN_RESIDUES:
+        start += size
+    while (size := _trailer_of(rest(start, end))) and len(rest(start, end + size)) >= MIN_RESIDUES:
+        end += size
+    notes = []
+    for place, run, size in (("N", n_run, start), ("C", c_run, end)):
+        if size:
+            notes.append(f"{place}-terminal {'tag' if run else 'vector scar'} of {pluralise(size, 'residue')} stripped")
+    return rest(start, end), notes

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from eqxesm.alphabet import check_tokens, pad
+from eqxesm.alphabet import Tokenizer, check_tokens, pad
 from eqxesm.data.batching import Buckets, choose_buckets
 from eqxesm.data.labels import Labels, as_labels
+from eqxesm.data.vectors import LONGEST_END, random_end
 from eqxesm.errors import InputError
 from eqxesm.inference import map_proteins
 from eqxesm.model import SolubilityModel
@@ -18,8 +19,8 @@ from eqxesm.sequences import as_sequence
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.features import compute_features, is_pooled
 
-Collate = Callable[[Int[np.ndarray, " _"], int], Any]
-"""Makes the inputs of some proteins, by their indices, padded to a length."""
+Collate = Callable[[Int[np.ndarray, " _"], int, np.random.Generator], Any]
+"""Makes the inputs of some proteins, by their indices, padded to a length; what is random comes from the generator."""
 
 
 @dataclass(frozen=True, init=False)
@@ -57,7 +58,10 @@ class Examples:
     def name(self, index: int) -> str:
         return f"number {index + 1}" if self.ids is None else self.ids[index]
 
-    def collate(self, indices: Int[np.ndarray, " _"], length: int) -> Int[np.ndarray, "_ length"]:
+    def collate(
+        self, indices: Int[np.ndarray, " _"], length: int, rng: np.random.Generator | None = None
+    ) -> Int[np.ndarray, "_ length"]:
+        del rng
         return pad([self.proteins[int(index)] for index in indices], length)
 
 
@@ -72,6 +76,22 @@ class InputSet:
 
     examples: Examples
     collate: Collate
+
+
+def add_vectors(examples: Examples, share: float) -> InputSet:
+    """The proteins, a share of them with random vector residues before or behind them."""
+
+    def add(tokens: Int[np.ndarray, " _"], rng: np.random.Generator) -> Int[np.ndarray, " _"]:
+        for at in (1, -1):
+            if rng.random() < share:
+                tokens = np.insert(tokens, at, Tokenizer().encode(random_end(rng, at > 0))[1:-1])
+        return tokens
+
+    def collate(indices: Int[np.ndarray, " _"], length: int, rng: np.random.Generator) -> Int[np.ndarray, "_ length"]:
+        return pad([add(examples.proteins[int(index)], rng) for index in indices], length)
+
+    longest = examples.lengths + 2 * LONGEST_END
+    return InputSet(Examples(examples.proteins, examples.labels, examples.ids, longest), collate)
 
 
 def prepare_inputs(

@@ -51,7 +51,8 @@ class FrozenFeatures:
     proteins: Sequence[Int[np.ndarray, " _"]]
     pooled: bool
 
-    def collate(self, indices: Int[np.ndarray, " _"], length: int) -> Features:
+    def collate(self, indices: Int[np.ndarray, " _"], length: int, rng: np.random.Generator | None = None) -> Features:
+        del rng
         if self.pooled:
             return Features(self.rows[indices][:, None], np.ones((len(indices), 1), bool))
         padded = np.zeros((len(indices), length, self.rows.shape[1]), self.rows.dtype)

@@ -23,7 +23,7 @@ from eqxesm.errors import InputError
 from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import is_first, make_mesh, shard, shard_batch
-from eqxesm.training.examples import Examples, InputSet, choose_run_buckets, class_weights, prepare_inputs
+from eqxesm.training.examples import Examples, InputSet, add_vectors, choose_run_buckets, class_weights, prepare_inputs
 from eqxesm.training.filters import prepare, trainable
 from eqxesm.training.optimiser import make_optimiser, make_schedule
 from eqxesm.training.state import Epoch, Progress, RunState, Scores
@@ -109,7 +109,7 @@ def fit(
             best = jax.tree.map(jnp.copy, now.validated)
         if report is not None and is_first():
             report(epoch)
-    trained = state.best() if state else eqx.combine(best, setup.frozen)
+    trained = SolubilityModel.from_pretrained(state.model) if state else eqx.combine(best, setup.frozen)
     # On the devices calibration and limits were float32 and int32. These are exact.
     trained = trained.replace(calibration=model.calibration, limits=model.limits, about=about)
     return trained, list(run.epochs)
@@ -123,8 +123,11 @@ def _set_up(
     inputs = {
         name: prepare_inputs(model, examples, config, cache, progress=progress) for name, examples in sets.items()
     }
-    buckets = choose_run_buckets(model, config, sets)
-    steps = Steps(sets["training"].lengths, buckets, config.epochs, config.seed)
+    if config.vectors:
+        inputs["training"] = add_vectors(sets["training"], config.vectors)
+    examples = {name: each.examples for name, each in inputs.items()}
+    buckets = choose_run_buckets(model, config, examples)
+    steps = Steps(examples["training"].lengths, buckets, config.epochs, config.seed)
     params, frozen = eqx.partition(model, trainable(model, config.strategy))
     # A copy, since the steps reuse the memory of what they change.
     params, frozen = shard(jax.tree.map(jnp.copy, params), mesh), shard(frozen, mesh)
@@ -139,7 +142,7 @@ def _training_batches(setup: _Setup, step: int) -> Iterator[Any]:
     labels = training.examples.labels
     weights = class_weights(setup.config, labels)
     own = ProcessRows.of(setup.mesh)
-    batches = iter(make_batches(setup.steps, setup.buckets, training.collate, labels, weights, own))
+    batches = iter(make_batches(setup.steps, setup.buckets, training.collate, labels, weights, own, setup.config.seed))
     batches.set_state({"next_index": step})
     return batches
 

@@ -134,13 +134,15 @@ def test_strips_both_ends():
         PROTEIN + "HHHHHH" + PROTEIN,
         PROTEIN[:30] + "HHHHHHHHHH" + PROTEIN,
         "MHHHHH" + PROTEIN,
-        PROTEIN + "LEHHHHH",
         "MSL" + PROTEIN,
         "GSHKV" + PROTEIN[1:],
         "GSKV" + PROTEIN[1:],
         "SKV" + PROTEIN[1:],
-        PROTEIN + "ENLYFQGLE",
-        "LVPRGSH" + PROTEIN,
+        "MGS" + PROTEIN[1:],
+        "MSSG" + PROTEIN[1:],
+        "MGHM" + PROTEIN[1:],
+        PROTEIN + "HHHHH",
+        PROTEIN + "GSSG",
     ],
 )
 def test_leaves_what_is_not_a_tag(sequence):

@@ -11,7 +11,8 @@ LABELS = np.random.default_rng(1).integers(0, 2, 200)
 BUCKETS = choose_buckets(LENGTHS, 1024)
 
 
-def collate(indices: np.ndarray, length: int) -> np.ndarray:
+def collate(indices: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    del rng
     return np.stack([np.where(np.arange(length) < LENGTHS[i], i, -1) for i in indices])
 
 
