@@ -1,6 +1,5 @@
 """From a protein sequence to the probability that it is soluble when expressed in E. coli."""
 
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -17,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from eqxesm.alphabet import AnyArray, Tokenizer, is_residue
 from eqxesm.checkpoint.folder import CONFIG, save_checkpoint
 from eqxesm.checkpoint.leaves import load_leaves, named_leaves
-from eqxesm.checkpoint.record import TRAINED_ON, About, read_record
+from eqxesm.checkpoint.record import About, read_record, trained_on
 from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaned, Cleaning
@@ -75,7 +74,7 @@ class SolubilityModel(eqx.Module):
         self.min_residues = np.array(limits.min_residues)
         self.trained_residues = np.array(limits.trained_residues or limits.max_residues)
         self.cleaning = cleaning
-        self.about = about or _trained_on(getattr(encoder, "about", About()))
+        self.about = about or trained_on(getattr(encoder, "about", About()))
 
     @property
     def calibration(self) -> Calibration:
@@ -292,13 +291,6 @@ class SolubilityModel(eqx.Module):
         count = sum(leaf.size for leaf in named_leaves(parts).values())
         names = f"{self.encoder.config.type} encoder, {self.head.config.type} head"
         return f"SolubilityModel({names}, {count:,} parameters)"
-
-
-def _trained_on(encoder: About) -> About:
-    """What is known of a model that is built on an encoder, under whose terms it then is."""
-    origin = encoder.provenance
-    source = origin and dataclasses.replace(origin, source=f"{TRAINED_ON}{origin.source}")
-    return About(source, encoder.base)
 
 
 def locate_model(source: str | os.PathLike, revision: str | None = None, access: Access = Access()) -> Path:

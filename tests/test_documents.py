@@ -12,6 +12,8 @@ from paths import ROOT
 
 from eqxesm import ESMC, ESMCConfig
 from eqxesm.data.proteins import read_proteins
+from eqxesm.training.compare import Comparison
+from eqxesm.training.pretrain_recipe import PretrainRecipe
 from eqxesm.training.recipe import read_recipe
 
 README = (ROOT / "README.md").read_text()
@@ -75,6 +77,21 @@ def test_assay_page(tmp_path, monkeypatch):
     assert [protein.id for protein in read_proteins("training.arrayrecord")] == ["p1"]
     assert len(names["epochs"]) == 2
     assert (tmp_path / "my-model" / "config.json").exists()
+
+
+def test_encoders_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = read("docs/encoders.md")
+    pretraining, comparison = blocks(page, "toml")
+    (tmp_path / "pretraining.toml").write_text(pretraining)
+    (tmp_path / "comparison.toml").write_text(comparison)
+    recipe = read_recipe("pretraining.toml", kind=PretrainRecipe)
+    assert read_recipe("comparison.toml", kind=Comparison).tasks[1].kind == "residues"
+    # The example is the recipe in the repository, but for its files.
+    written = read_recipe(ROOT / "examples" / "pretraining" / "esmc.toml", kind=PretrainRecipe)
+    assert recipe.encoder == written.encoder
+    ESMC(recipe.encoder, key=jax.random.key(0)).save_pretrained("run/model")
+    run_blocks(blocks(page))
 
 
 def test_head_of_the_contributing_page():

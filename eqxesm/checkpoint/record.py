@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, TypeVar
 
@@ -106,6 +106,13 @@ def with_about(model: Model, about: About) -> Model:
     """The same model with another `About`."""
     own = (jax.tree_util.GetAttrKey("about"),)
     return jax.tree_util.tree_map_with_path(lambda path, node: about if path == own else node, model, is_leaf=is_about)
+
+
+def trained_on(encoder: About) -> About:
+    """What is known of what is trained on top of an encoder, under whose terms it then is."""
+    origin = encoder.provenance
+    source = origin and replace(origin, source=f"{TRAINED_ON}{origin.source}")
+    return About(source, encoder.base)
 
 
 def make_record(subject: str, facts: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None) -> Record:

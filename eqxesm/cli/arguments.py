@@ -1,5 +1,7 @@
 """Arguments that several commands have."""
 
+import re
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from eqxesm.data.protein import Columns
 
 MODEL_HELP = "folder, Hugging Face Hub repository, or 'default', the model inside the package"
+FOLDER = re.compile(r"(?:^|[^\w.:/])(?:~\w*|\.\.|[A-Za-z]:)?[/\\]")
+"""A path that leads elsewhere on this machine."""
+
 PROTEINS_HELP = "FASTA, CSV or TSV, plain or .gz; Parquet, GenBank, PDB, mmCIF, UniProt XML"
 
 
@@ -29,6 +34,35 @@ def add_model(parser: ArgumentParser, *names: str, **options) -> None:
 
 def add_revision(parser: ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="R", help="commit, tag or branch of the repository")
+
+
+def add_recipe(parser: ArgumentParser, example: str) -> None:
+    """Add a recipe, its settings, and the folder of its run."""
+    parser.add_argument("recipe", metavar="RECIPE.toml", help="what is trained, on what, and how")
+    parser.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help=f"replace a value of the recipe, such as {example}",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, if there is one")
+
+
+def describe_command(name: str, options: Namespace) -> str:
+    """The command for the card, which is published: without folders of this machine."""
+    from eqxesm.checkpoint.record import without_folders
+
+    words = ["eqxesm", name, without_folders(options.recipe)]
+    for setting in options.settings:
+        key, _, value = setting.partition("=")
+        shown = without_folders(value.strip("'\""))
+        # Folders may stand anywhere in a list, a table or a text.
+        shown = "..." if FOLDER.search(shown) else shown
+        words += ["--set", f"{key}={shown}"]
+    return shlex.join([*words, "--out", without_folders(options.out)])
 
 
 def add_columns(parser: ArgumentParser, *, label: bool) -> None:

@@ -6,13 +6,15 @@ from importlib.metadata import version
 
 import shtab
 
-from eqxesm.cli import evaluate, explore, info, predict, pull, push, train
+from eqxesm.cli import compare, evaluate, explore, info, predict, pretrain, pull, push, train
 from eqxesm.cli.compilation import set_compilation_cache
 
 # No command imports JAX before it runs, so --help and usage errors answer at once.
 COMMANDS = {
     "predict": predict,
     "train": train,
+    "pretrain": pretrain,
+    "compare": compare,
     "evaluate": evaluate,
     "explore": explore,
     "push": push,

@@ -1,17 +1,12 @@
 """`eqxesm train`."""
 
-import re
-import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from eqxesm.cli.arguments import needs_extra
+from eqxesm.cli.arguments import add_recipe, describe_command, needs_extra
 from eqxesm.cli.compilation import add_compilation_cache
 from eqxesm.files import expand_user
-
-FOLDER = re.compile(r"(?:^|[^\w.:/])(?:~\w*|\.\.|[A-Za-z]:)?[/\\]")
-"""A path that leads elsewhere on this machine."""
 
 SUMMARY = "train a model by a recipe"
 
@@ -28,17 +23,7 @@ part; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID join process
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE.toml", help="what is trained, on what, and how")
-    parser.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="settings",
-        help="replace a value of the recipe, such as training.epochs=10",
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, if there is one")
+    add_recipe(parser, "training.epochs=10")
     parser.add_argument("--mlflow", action="store_true", help="log to an MLflow store in the folder as well")
     add_compilation_cache(parser)
 
@@ -62,7 +47,7 @@ def run(options: Namespace) -> None:
             recipe,
             options.out,
             resume=options.resume,
-            command=_describe_command(options),
+            command=describe_command("train", options),
             on_epoch=tracker,
             progress=True,
         )
@@ -76,17 +61,3 @@ def run(options: Namespace) -> None:
             print(format_evaluation(measured))
         models = "fold-*/model" if recipe.data.cross_validation else "model"
         print(f"model: {options.out}/{models}, report: {options.out}/report", file=sys.stderr)
-
-
-def _describe_command(options: Namespace) -> str:
-    """The command for the card, which is published: without folders of this machine."""
-    from eqxesm.checkpoint.record import without_folders
-
-    words = ["eqxesm", "train", without_folders(options.recipe)]
-    for setting in options.settings:
-        key, _, value = setting.partition("=")
-        shown = without_folders(value.strip("'\""))
-        # Folders may stand anywhere in a list, a table or a text.
-        shown = "..." if FOLDER.search(shown) else shown
-        words += ["--set", f"{key}={shown}"]
-    return shlex.join([*words, "--out", without_folders(options.out)])

@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Int, PyTree
 
 from eqxesm.alphabet import AnyArray
-from eqxesm.training.config import TrainConfig
+from eqxesm.training.config import StepConfig, TrainConfig
 from eqxesm.training.filters import is_matrix, learning_rate_factors, path_names
 
 
@@ -18,7 +18,7 @@ class WarmupState(NamedTuple):
     count: Int[Array, ""]
 
 
-def make_schedule(config: TrainConfig, steps: int) -> optax.Schedule:
+def make_schedule(config: StepConfig, steps: int) -> optax.Schedule:
     """Learning rate by optimiser step: it rises over the warm-up, then follows the schedule."""
     steps = max(steps, 2)
     warmup = min(round(config.warmup * steps), steps - 1)
@@ -31,15 +31,19 @@ def make_schedule(config: TrainConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
+def clipped_adamw(
+    config: StepConfig, updates: int, params: PyTree
+) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+    """Clipping, and AdamW for a number of updates."""
+    decayed = jax.tree_util.tree_map_with_path(is_matrix, params)
+    adamw = optax.adamw(make_schedule(config, updates), weight_decay=config.weight_decay, mask=decayed)
+    return optax.clip_by_global_norm(config.clip), adamw
+
+
 def make_optimiser(config: TrainConfig, steps: int, params: PyTree) -> optax.GradientTransformation:
     """Build the optimiser for a run of `steps` batches."""
     updates = steps // config.accumulate
-    decayed = jax.tree_util.tree_map_with_path(is_matrix, params)
-    chain = optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(make_schedule(config, updates), weight_decay=config.weight_decay, mask=decayed),
-        _scale_by_depth(config, updates, params),
-    )
+    chain = optax.chain(*clipped_adamw(config, updates, params), _scale_by_depth(config, updates, params))
     # Accumulating one batch would keep a second copy of the gradient for nothing.
     if config.accumulate == 1:
         return chain

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import equinox as eqx
 import jax
 import tomli_w
+from jaxtyping import PRNGKeyArray
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter, ValidationError
 
 from eqxesm.checkpoint.record import About, Provenance
@@ -18,9 +19,10 @@ from eqxesm.config import REPOSITORY, configuration, describe, parse, without_no
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Policy
 from eqxesm.data.sources import Source
-from eqxesm.encoders import ENCODERS, ESMC, ESMCConfig, OneHotConfig
+from eqxesm.encoders import ENCODERS, ESMCConfig, OneHotConfig, SSMConfig, load_encoder
 from eqxesm.errors import InputError, at, one_line
 from eqxesm.files import expand_user, read_text
+from eqxesm.hub.download import find_checkpoint, repository_of
 from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare
@@ -74,7 +76,10 @@ def _name_type(values: Any) -> Any:
     return {"type": "from_pretrained", **values} if is_pretrained else values
 
 
-Encoder = Annotated[ESMCConfig | OneHotConfig | Pretrained, Field(discriminator="type"), BeforeValidator(_name_type)]
+Encoder = Annotated[
+    ESMCConfig | SSMConfig | OneHotConfig | Pretrained, Field(discriminator="type"), BeforeValidator(_name_type)
+]
+LanguageModel = Annotated[ESMCConfig | SSMConfig | Pretrained, Field(discriminator="type"), BeforeValidator(_name_type)]
 
 
 def _check_head(values: dict[str, Any]) -> dict[str, Any]:
@@ -95,8 +100,19 @@ class ModelConfig:
     cleaning: Cleaning = Cleaning()
 
 
+class BaseRecipe:
+    """What every kind of recipe has."""
+
+    def check(self) -> None:
+        """Refuse parts that do not fit each other, before any data are read."""
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, with every default written out."""
+        return tomli_w.dumps(without_none(describe(self)))
+
+
 @configuration
-class Recipe:
+class Recipe(BaseRecipe):
     """What is trained, on what, and how.
 
     `license` is that of the trained model; a pretrained encoder brings its own terms.
@@ -118,13 +134,19 @@ class Recipe:
         """Every source, of whatever split."""
         return (*self.data.training, *self.data.validation, *self.data.test)
 
-    def to_toml(self) -> str:
-        """The recipe as TOML, with every default written out."""
-        return tomli_w.dumps(without_none(describe(self)))
+    def check(self) -> None:
+        if isinstance(self.model.encoder, Pretrained):
+            # It is checked when it is loaded.
+            return
+        skeleton = eqx.filter_eval_shape(lambda: build_model(self))
+        try:
+            eqx.filter_eval_shape(prepare, skeleton, self.training)
+        except InputError as error:
+            raise InputError(f"training.strategy is {self.training.strategy!r}: {error}") from error
 
 
-def read_recipe(path: str | os.PathLike, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, with `key=value` settings in the place of what it says."""
+def read_recipe(path: str | os.PathLike, settings: Sequence[str] = (), kind: Any = Recipe) -> Any:
+    """Read a recipe of a kind, with `key=value` settings in the place of what it says."""
     path = Path(expand_user(path))
     try:
         values = tomllib.loads(read_text(path))
@@ -142,9 +164,9 @@ def read_recipe(path: str | os.PathLike, settings: Sequence[str] = ()) -> Recipe
     if values.get("license") == "":
         # So `license=` as a setting leaves out that of the file.
         values["license"] = None
-    recipe = parse(Recipe, values, path)
+    recipe = parse(kind, values, path)
     with at(path):
-        _check_model(recipe)
+        recipe.check()
     return recipe
 
 
@@ -178,35 +200,26 @@ def _index(text: str) -> int:
     return int(text)
 
 
-def _check_model(recipe: Recipe) -> None:
-    """Refuse parts that do not fit each other, before any data are read."""
-    if isinstance(recipe.model.encoder, Pretrained):
-        # It is checked when it is loaded.
-        return
-    skeleton = eqx.filter_eval_shape(lambda: build_model(recipe))
-    try:
-        eqx.filter_eval_shape(prepare, skeleton, recipe.training)
-    except InputError as error:
-        raise InputError(f"training.strategy is {recipe.training.strategy!r}: {error}") from error
-
-
-def check_pretrained(recipe: Recipe) -> None:
-    """Refuse an encoder that is not there, before any data are read."""
-    encoder = recipe.model.encoder
+def check_pretrained(encoder: Any, key: str) -> None:
+    """Refuse an encoder that is not there, before any data are read. `key` is its place in the recipe."""
     if isinstance(encoder, Pretrained):
         name = encoder.pretrained
         if not REPOSITORY.fullmatch(name) and not Path(expand_user(name)).is_dir():
-            raise InputError(f"model.encoder.pretrained is {name!r}: folder not found")
+            raise InputError(f"{key}.pretrained is {name!r}: folder not found")
+
+
+def build_encoder(wanted: Any, key: PRNGKeyArray) -> Any:
+    """Make an encoder with random weights, or load one."""
+    if not isinstance(wanted, Pretrained):
+        return ENCODERS[type(wanted)](wanted, key=key)
+    folder = find_checkpoint(wanted.pretrained, wanted.revision)
+    return load_encoder(folder, repository_of(wanted.pretrained, folder))
 
 
 def build_model(recipe: Recipe) -> SolubilityModel:
     """Make the model that a recipe starts from."""
     encoder_key, head_key = jax.random.split(jax.random.key(recipe.training.seed))
-    wanted = recipe.model.encoder
-    if isinstance(wanted, Pretrained):
-        encoder = ESMC.from_pretrained(wanted.pretrained, revision=wanted.revision)
-    else:
-        encoder = ENCODERS[type(wanted)](wanted, key=encoder_key)
+    encoder = build_encoder(recipe.model.encoder, encoder_key)
     values = {"d_model": encoder.d_model, **recipe.model.head}
     config = parse(HeadConfig, values, "model.head")
     head = HEADS[type(config)](config, key=head_key)

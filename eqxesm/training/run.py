@@ -80,7 +80,7 @@ def train(
     """
     run = _Run(recipe, Path(expand_user(folder)), command, on_epoch, progress)
     run_folder.check_run_folder(run.folder, recipe, resume)
-    check_pretrained(recipe)
+    check_pretrained(recipe.model.encoder, "model.encoder")
     if recipe.data.cross_validation:
         return _cross_validate(run)
     splits = load_splits(recipe)
@@ -124,7 +124,7 @@ def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> d
 
     def report(epoch: Epoch) -> None:
         show(epoch)
-        run_folder.write_epochs(folder, seen)
+        run_folder.write_lines(folder / run_folder.EPOCHS, seen)
         if run.on_epoch is not None:
             run.on_epoch(epoch)
 
@@ -133,7 +133,7 @@ def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> d
         f"What was left out: {folder / REPORT / 'hygiene.md'}"
     )
     run.say(format_head(list(tests)))
-    for epoch in state.epochs():
+    for epoch in state.progress().epochs:
         show(epoch)
     model, epochs = fit(
         model,
@@ -149,7 +149,7 @@ def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> d
     logits = _score(model, recipe, {"training": training, "validation": validation, **tests})
     result = {}
     if is_first():
-        run_folder.write_epochs(folder, epochs)
+        run_folder.write_lines(folder / run_folder.EPOCHS, epochs)
         parity = ported.facts.get("parity", []) if ported else []
         result = _finish(run, splits, folder, model, epochs, logits, parity)
     wait_for_all("report")

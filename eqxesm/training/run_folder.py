@@ -21,8 +21,7 @@ from eqxesm.files import make_folder, nearest_existing, read_json, write_file
 from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare, trainable
-from eqxesm.training.recipe import Pretrained, Recipe, find_differences, read_recipe
-from eqxesm.training.state import Epoch
+from eqxesm.training.recipe import BaseRecipe, Pretrained, Recipe, find_differences, read_recipe
 
 RECIPE = "config.toml"
 EPOCHS = "metrics.jsonl"
@@ -32,7 +31,7 @@ MODEL = "model"
 DIGESTS = "digests.json"
 
 
-def check_run_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
+def check_run_folder(folder: Path, recipe: BaseRecipe, resume: bool) -> None:
     """Refuse a folder that a run cannot be written to. Nothing changes."""
     try:
         existing = nearest_existing(folder)
@@ -53,7 +52,7 @@ def check_run_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     if not resume:
         raise InputError(f"{folder}: holds a run. Add --resume, or choose another folder.")
     # Read as a recipe, since another version may have left out a key that this one writes.
-    written, now = (tomllib.loads(each.to_toml()) for each in (read_recipe(path), recipe))
+    written, now = (tomllib.loads(each.to_toml()) for each in (read_recipe(path, kind=type(recipe)), recipe))
     if found := find_differences(written, now):
         raise InputError(f"{folder}: holds a run of another recipe: {'; '.join(found)}. Choose another folder.")
 
@@ -106,7 +105,6 @@ def write_hygiene(folder: Path, digests: Mapping[str, str], hygiene: Hygiene) ->
     write_file(folder / DIGESTS, json.dumps(digests) + "\n")
 
 
-def write_epochs(folder: Path, epochs: Sequence[Epoch]) -> None:
-    """Write one JSON line per epoch."""
-    lines = (json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in epochs)
-    write_file(folder / EPOCHS, "".join(lines))
+def write_lines(path: Path, items: Sequence[Any]) -> None:
+    """Write one JSON line for each dataclass."""
+    write_file(path, "".join(json.dumps(dataclasses.asdict(each)) + "\n" for each in items))

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,6 @@ from eqxesm.checkpoint.record import About
 from eqxesm.checkpoint.tensors import TensorSpec, open_folder, write_tensors
 from eqxesm.errors import InputError
 from eqxesm.files import read_bytes, recover_folder, replace_folder
-from eqxesm.model import SolubilityModel
 from eqxesm.training.devices import fetch, is_first, wait_for_all
 
 PROGRESS = "progress.json"
@@ -48,10 +48,19 @@ class Epoch:
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
-    """How far a run has come, with sums over the epoch under way."""
+class AtStep:
+    """How far a run has come."""
 
     step: int = 0
+
+
+Reached = TypeVar("Reached", bound=AtStep)
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress(AtStep):
+    """How far training has come, with sums over the epoch under way."""
+
     epochs: tuple[Epoch, ...] = ()
     loss: float = 0.0
     correct: int = 0
@@ -94,14 +103,15 @@ class Progress:
         )
 
 
-class RunState:
-    """A folder in which a run keeps its state and its best model.
+class StateFolder(Generic[Reached]):
+    """A folder in which a run keeps its state, with its progress of type `kind`, and its best model.
 
     Every process of a run makes one and calls its methods; the first one writes.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, kind: type[Reached]):
         self._folder = folder
+        self._kind = kind
         if is_first():
             recover_folder(self.model)
             for left in (*folder.glob(".state-*"), *folder.glob(".model.*")):
@@ -113,12 +123,12 @@ class RunState:
         """Folder of the best model."""
         return self._folder / "model"
 
-    def epochs(self) -> list[Epoch]:
-        """The epochs of the last state."""
+    def progress(self) -> Reached:
+        """How far the last state has come."""
         states = self._states()
-        return list(_read_progress(states[-1]).epochs) if states else []
+        return self._read_progress(states[-1]) if states else self._kind()
 
-    def load(self, skeleton: PyTree) -> tuple[PyTree, Progress] | None:
+    def load(self, skeleton: PyTree) -> tuple[PyTree, Reached] | None:
         """Read the last state, if there is one, into a tree like `skeleton`."""
         states = self._states()
         if not states:
@@ -130,9 +140,9 @@ class RunState:
         if shapes != {name: (each.spec.shape, each.spec.dtype) for name, each in stored.items()}:
             raise InputError(f"{folder}: state of another run. Choose another folder.")
         state = fill_leaves(skeleton, {name: jnp.array(stored[name].map()) for name in wanted})
-        return state, _read_progress(folder)
+        return state, self._read_progress(folder)
 
-    def save(self, state: PyTree, progress: Progress, mesh: Mesh) -> None:
+    def save(self, state: PyTree, progress: Reached, mesh: Mesh) -> None:
         """Write a state, whole or not at all, and delete the one before."""
         leaves = {name: fetch(leaf, mesh) for name, leaf in named_leaves(state).items()}
         if is_first():
@@ -145,24 +155,26 @@ class RunState:
                 shutil.rmtree(old)
         wait_for_all("state")
 
-    def keep(self, model: SolubilityModel, about: About, mesh: Mesh) -> None:
-        """Write the best model so far."""
+    def keep(self, model: Any, about: About, mesh: Mesh) -> None:
+        """Write the best model or encoder so far."""
         whole = jax.tree.map(lambda leaf: fetch(leaf, mesh) if isinstance(leaf, jax.Array) else leaf, model)
         if is_first():
             whole.save_pretrained(self.model, about=about)
         wait_for_all("model")
 
-    def best(self) -> SolubilityModel:
-        """Read the best model."""
-        return SolubilityModel.from_pretrained(self.model)
-
     def _states(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("state-*") if path.is_dir())
 
+    def _read_progress(self, folder: Path) -> Reached:
+        path = folder / PROGRESS
+        try:
+            return TypeAdapter(self._kind).validate_json(read_bytes(path))
+        except (ValidationError, FileNotFoundError) as error:
+            raise InputError(f"{path}: missing or damaged, so the run cannot go on. Choose another folder.") from error
 
-def _read_progress(folder: Path) -> Progress:
-    path = folder / PROGRESS
-    try:
-        return TypeAdapter(Progress).validate_json(read_bytes(path))
-    except (ValidationError, FileNotFoundError) as error:
-        raise InputError(f"{path}: missing or damaged, so the run cannot go on. Choose another folder.") from error
+
+class RunState(StateFolder[Progress]):
+    """The folder in which training keeps its state and its best model."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder, Progress)

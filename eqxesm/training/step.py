@@ -66,7 +66,7 @@ def score(
         key = jax.random.fold_in(jax.random.key(config.seed), step)
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
     # Blocks are gathered one by one as they are scanned, all else here.
-    model = _gather_all_but_blocks(model)
+    model = gather_all_but_blocks(model)
     if isinstance(inputs, Features):
         head = model.head
         return jax.vmap(lambda features, mask, key: head(features.astype(jnp.float32), mask, key=key))(*inputs, keys)
@@ -75,11 +75,13 @@ def score(
     return jax.vmap(lambda tokens, key: model(tokens, key=key, remat=config.remat))(jnp.asarray(inputs), keys)
 
 
-def _gather_all_but_blocks(model: SolubilityModel) -> SolubilityModel:
+def gather_all_but_blocks(tree: PyTree) -> PyTree:
+    """Replicate what is sharded, except for the blocks, which are gathered one by one."""
+
     def whole(path: tuple, leaf: Any) -> Any:
         return leaf if BLOCKS in path_names(path) else gather(leaf)
 
-    return jax.tree_util.tree_map_with_path(whole, model)
+    return jax.tree_util.tree_map_with_path(whole, tree)
 
 
 @eqx.filter_jit(donate="all-except-first")

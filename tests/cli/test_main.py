@@ -89,7 +89,7 @@ def test_bash_completes_commands_and_options(tmp_path, capsys):
     source complete
     complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); $function; echo "${COMPREPLY[@]}"; }
     function=$(complete -p eqxesm | sed 's/.*-F \\([^ ]*\\).*/\\1/')
-    complete_line eqxesm pre
+    complete_line eqxesm pred
     complete_line eqxesm predict --str
     """
     result = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 from paths import ROOT
 from training_sets import baseline, examples, tiny
 
-from eqxesm import InputError, files
+from eqxesm import InputError, SolubilityModel, files
 from eqxesm.checkpoint.leaves import fingerprint
 from eqxesm.training import RunState, TrainConfig, fit
 from eqxesm.training.devices import AXIS, partition_spec
@@ -77,7 +77,7 @@ def test_two_processes_give_the_losses_of_one(alone, tmp_path):
     np.testing.assert_allclose(losses, alone[0], atol=1e-5)
     # Only the first process reports and writes; both have the model.
     assert not len(silent)
-    assert first == second == hash_of(RunState(tmp_path).best())
+    assert first == second == hash_of(SolubilityModel.from_pretrained(RunState(tmp_path).model))
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_model_folder_is_recovered_after_a_kill_between_its_two_renames(tmp_path
     aside = tmp_path / "run" / ".model.abc"
     aside.mkdir()
     (tmp_path / "run" / "model").rename(aside / "model")
-    assert hash_of(RunState(tmp_path / "run").best()) == hash_of(whole)
+    assert hash_of(SolubilityModel.from_pretrained(RunState(tmp_path / "run").model)) == hash_of(whole)
     assert not aside.exists()
 
 

@@ -34,7 +34,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_
 
 from eqxesm import InputError, SolubilityModel
 from eqxesm.checkpoint import folder as checkpoint_folder
-from eqxesm.cli import train as cli_train
+from eqxesm.cli.arguments import describe_command
 from eqxesm.cli.main import main
 from eqxesm.data.protein import Protein
 from eqxesm.data.proteins import read_proteins
@@ -369,7 +369,7 @@ def test_a_model_that_is_gone_is_not_looked_for_on_the_hub(done, recipe, tmp_pat
 )
 def test_the_command_on_the_card_names_no_folder_of_the_machine(setting, shown):
     options = Namespace(recipe="/home/ann/r.toml", settings=[setting], out="~/runs/a")
-    words = shlex.split(cli_train._describe_command(options))
+    words = shlex.split(describe_command("train", options))
     assert words == ["eqxesm", "train", "r.toml", "--set", shown, "--out", "a"]
 
 

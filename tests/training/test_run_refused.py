@@ -63,7 +63,7 @@ def test_refuses_data_that_cannot_be_used(name, change, message, tmp_path, capsy
         (["data.training.0.path=absent.csv"], "data.training.0: "),
         (["data.max_residues=5"], "training: none of 60 proteins is left (60 too long)"),
         (["model.encoder={pretrained='/absent'}"], "model.encoder.pretrained is '/absent': folder not found"),
-        (["training.strategy=lora"], "training.strategy is 'lora': OneHot has no blocks"),
+        (["training.strategy=lora"], "training.strategy is 'lora': adapters are for ESM-C, not for OneHot"),
         (["training.epoch=9", "data.limit=9", "body=1"],
          "recipe.toml: unknown key 'data.limit'; unknown key 'training.epoch'; unknown key 'body'"),
     ],
