@@ -22,13 +22,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from eqxesm import Calibration, InputError, OneHot, SolubilityModel
+from eqxesm import Calibration, OneHot, SolubilityModel
 from eqxesm.checkpoint.card import CARD
 from eqxesm.checkpoint.card import HERE as HERE_NAMED
 from eqxesm.checkpoint.card_edits import replace_name
 from eqxesm.checkpoint.record import METRICS, About, Provenance
 from eqxesm.config import describe
-from eqxesm.data.cleaning import Cleaning
+from eqxesm.data.cleaning import Cleaning, is_nucleic_acid
 from eqxesm.data.protein import Columns
 from eqxesm.data.proteins import read_proteins
 from eqxesm.evaluation import evaluate, fit_baselines, fit_temperature, to_json
@@ -89,20 +89,12 @@ class Set:
     labels: np.ndarray
 
 
-def is_protein(sequence: str) -> bool:
-    """Whether a row can be cleaned; one of DeepSol's is the DNA of its protein."""
-    try:
-        AS_PUBLISHED.clean(sequence)
-    except InputError:
-        return False
-    return True
-
-
 def read_pool(path: Path, proteins: int | None) -> tuple[Set, Set, list[dict]]:
     """Read the MIT rows of the pool: training folds, validation fold, and what they consist of."""
     with open(path, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["license"] == "MIT"]
-    rows = [row for row in rows if is_protein(row["sequences"])][:proteins]
+    # One of DeepSol's is the DNA of its protein.
+    rows = [row for row in rows if not is_nucleic_acid(row["sequences"])][:proteins]
     held_out = [row for row in rows if row["fold"] == VALIDATION_FOLD]
     training = [row for row in rows if row["fold"] != VALIDATION_FOLD]
     described = []
