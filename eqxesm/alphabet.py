@@ -44,6 +44,11 @@ def is_residue(tokens: Int[AnyArray, "*shape"]) -> Bool[AnyArray, "*shape"]:
     return ((tokens >= FIRST_RESIDUE) & (tokens <= LAST_RESIDUE)) | (tokens == MASK)
 
 
+def is_standard(tokens: Int[AnyArray, "*shape"]) -> Bool[AnyArray, "*shape"]:
+    """True at the 20 standard residues."""
+    return (tokens >= FIRST_RESIDUE) & (tokens < FIRST_RESIDUE + len(STANDARD_RESIDUES))
+
+
 def check_tokens(tokens: Any) -> None:
     """Refuse what is not the tokens of one protein. While JAX traces, their values cannot be checked."""
     dtype, shape = getattr(tokens, "dtype", None), getattr(tokens, "shape", ())

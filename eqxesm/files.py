@@ -60,6 +60,14 @@ def check_readable(path: str | os.PathLike) -> None:
         raise InputError(f"{path}: is {kind}. Name a file.")
 
 
+def check_input(path: str | os.PathLike) -> None:
+    """Refuse what is not a file or not there."""
+    try:
+        check_readable(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: file not found") from None
+
+
 def check_writable(path: Path) -> None:
     """Refuse a file that `write_file` could not write, before the work is done."""
     try:

@@ -11,16 +11,16 @@ import grain
 import numpy as np
 from annotated_types import MinLen
 from grain.experimental import FirstFitPackIterDataset, ThreadPrefetchIterDataset, WindowShuffleIterDataset
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from pydantic import Strict
 
-from eqxesm.alphabet import FIRST_RESIDUE, MASK, PAD, STANDARD_RESIDUES, Tokenizer
+from eqxesm.alphabet import FIRST_RESIDUE, MASK, PAD, STANDARD_RESIDUES, Tokenizer, is_standard
 from eqxesm.config import configuration
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.protein import Protein
 from eqxesm.data.proteins import read_proteins
 from eqxesm.errors import InputError, at
-from eqxesm.files import check_readable, expand_user
+from eqxesm.files import check_input, expand_user
 from heads.fields import Count
 
 SHUFFLED = 8192
@@ -66,14 +66,13 @@ class Corpus:
         self._config = config
         self._excluded = excluded
         for path in self.paths:
-            try:
-                check_readable(path)
-            except FileNotFoundError:
-                raise InputError(f"{path}: file not found") from None
+            check_input(path)
 
     def read(self, skip: int = 0, left_out: Counter[str] | None = None) -> Iterator[tuple[int, str, Tokens]]:
-        """Number, cleaned sequence and tokens of every protein from record number `skip` on."""
-        left_out = Counter() if left_out is None else left_out
+        """Number, cleaned sequence and tokens of every protein from record number `skip` on.
+
+        What is left out is counted and named where a counter is given: once, and not in every pass.
+        """
         number = -1
         for path in self.paths:
             try:
@@ -84,35 +83,37 @@ class Corpus:
             except InputError as error:
                 if self._config.strict:
                     raise
-                self._leave_out("files not read to their end", str(error), left_out)
+                self._leave_out("files not read to their end", left_out, str(error))
 
-    def _clean(self, path: str, protein: Protein, left_out: Counter[str]) -> str | None:
+    def _clean(self, path: str, protein: Protein, left_out: Counter[str] | None) -> str | None:
         place = f"{path}, {protein.id}"
         try:
             sequence = Cleaning().clean(protein.sequence).sequence
         except InputError as error:
             if self._config.strict:
                 raise InputError(f"{place}: {error}") from error
-            self._leave_out("records that are no protein", f"{place}: {error}", left_out)
+            self._leave_out("records that are no protein", left_out, f"{place}: {error}")
             return None
         if len(sequence) < self._config.min_residues:
-            left_out[f"shorter than {self._config.min_residues} residues"] += 1
+            self._leave_out(f"shorter than {self._config.min_residues} residues", left_out)
         elif sequence in self._excluded:
-            left_out["in a file that is excluded, or in validation"] += 1
+            self._leave_out("in a file that is excluded, or in validation", left_out)
         else:
             return sequence
         return None
 
-    def _leave_out(self, reason: str, example: str, left_out: Counter[str]) -> None:
+    def _leave_out(self, reason: str, left_out: Counter[str] | None, example: str | None = None) -> None:
+        if left_out is None:
+            return
         left_out[reason] += 1
-        if left_out[reason] <= NAMED:
+        if example is not None and left_out[reason] <= NAMED:
             _log.warning("left out: %s", example)
 
 
 def open_corpus(config: CorpusConfig) -> tuple[Corpus, Corpus]:
     """The training and the validation proteins."""
     with at("data"):
-        excluded = frozenset(sequence for _, sequence, _ in Corpus(config, config.exclude).read())
+        excluded = frozenset(sequence for _, sequence, _ in Corpus(config, config.exclude).read(left_out=Counter()))
         validation = Corpus(config, config.validation, excluded)
         held_out = excluded | {sequence for _, sequence, _ in validation.read()}
         return Corpus(config, config.training, held_out), validation
@@ -182,11 +183,6 @@ def hide(row: dict[str, Any], rng: np.random.Generator, share: float, corrupt: b
     hidden = np.where(fate < 0.8, MASK, np.where(fate < 0.9, letters, tokens))
     targets = np.where(chosen, tokens, PAD)
     return Rows(*(each.astype(np.int32) for each in (np.where(chosen, hidden, tokens), targets, chains)))
-
-
-def is_standard(tokens: Int[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
-    """True at the 20 standard residues."""
-    return (tokens >= FIRST_RESIDUE) & (tokens < FIRST_RESIDUE + len(STANDARD_RESIDUES))
 
 
 def stream_rows(

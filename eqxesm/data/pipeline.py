@@ -39,6 +39,11 @@ class ProcessRows:
     def of(cls, mesh: jax.sharding.Mesh) -> "ProcessRows":
         return cls(mesh.size, jax.process_index(), jax.process_count())
 
+    def share(self, rows: int) -> tuple[int, slice]:
+        """Rows of a batch, made a multiple of the devices, and those that this process prepares."""
+        rows = -(-rows // self.devices) * self.devices
+        return rows, slice(rows * self.process // self.processes, rows * (self.process + 1) // self.processes)
+
 
 class Steps(Sequence[PlannedStep]):
     """The steps of all epochs by number, so that grain can start at any of them.
@@ -86,9 +91,8 @@ def make_batches(
 
     def prepare(step: PlannedStep, rng: np.random.Generator) -> Batch:
         length, indices = step
-        # Rows are a multiple of the devices; which proteins a batch holds does not depend on them.
-        rows = -(-buckets.rows(length) // own.devices) * own.devices
-        here = slice(rows * own.process // own.processes, rows * (own.process + 1) // own.processes)
+        # Which proteins a batch holds does not depend on the devices.
+        rows, here = own.share(buckets.rows(length))
         filled = np.concatenate([indices, np.repeat(indices[:1], rows - len(indices))])[here]
         is_real = (np.arange(rows) < len(indices))[here]
         weights = np.array(class_weights, np.float32)[labels[filled]] * is_real

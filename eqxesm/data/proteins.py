@@ -13,7 +13,7 @@ from eqxesm.data.formats import STANDARD_INPUT, Rows, suffix_of
 from eqxesm.data.labels import LabelReader
 from eqxesm.data.protein import Columns, Protein
 from eqxesm.errors import InputError
-from eqxesm.files import check_readable, expand_user
+from eqxesm.files import check_input, expand_user
 from eqxesm.sequences import is_missing
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -53,10 +53,7 @@ def read_proteins(
     path = expand_user(path)
     name = "standard input" if path == STANDARD_INPUT else path
     if path != STANDARD_INPUT:
-        try:
-            check_readable(path)
-        except FileNotFoundError:
-            raise InputError(f"{path}: file not found") from None
+        check_input(path)
     suffix = suffix_of(name)
     found = False
     if not is_table(name):

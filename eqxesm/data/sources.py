@@ -50,9 +50,7 @@ class Source:
     def __post_init__(self):
         if not self.path:
             raise ValueError("path is empty, expected a file, a folder or a data set of the Hub")
-        for condition in self.where:
-            if "=" not in condition:
-                raise ValueError(f"where has {condition!r}, expected column=value")
+        split_conditions(self.where)
         if self.folds and self.fold_column is None and not self.path.endswith(ARRAY_RECORD):
             raise ValueError("folds are given but no fold_column")
 
@@ -69,8 +67,16 @@ class Source:
     @property
     def conditions(self) -> list[tuple[str, str]]:
         """Pairs of column and value in `where`."""
-        parts = [condition.partition("=") for condition in self.where]
-        return [(column.strip(), value.strip()) for column, _, value in parts]
+        return split_conditions(self.where)
+
+
+def split_conditions(where: Sequence[str]) -> list[tuple[str, str]]:
+    """Conditions `column=value` as pairs."""
+    for condition in where:
+        if "=" not in condition:
+            raise ValueError(f"where has {condition!r}, expected column=value")
+    parts = [condition.partition("=") for condition in where]
+    return [(column.strip(), value.strip()) for column, _, value in parts]
 
 
 def open_source(source: Source, root: Path) -> Sequence[Protein]:

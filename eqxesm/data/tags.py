@@ -85,14 +85,18 @@ class _Texts:
         return next((size for size in sizes if residues[:size] in self.known), 0)
 
 
+def _up_to_bars(vector: str) -> list[str]:
+    """What a vector has up to each place where a protein may begin."""
+    parts = vector.split("|")
+    return ["".join(parts[:number]) for number in range(1, len(parts))]
+
+
 @cache
 def _leader_ends() -> _Texts:
     """What leaders end in where a protein may begin, from 4 residues on, or 6 with a Met before them."""
     found = set()
     for _, leader, _ in LEADERS:
-        parts = leader.split("|")
-        for number in range(1, len(parts)):
-            whole = "".join(parts[:number])
+        for whole in _up_to_bars(leader):
             found |= {whole[start:] for start in range(len(whole) - 3)}
     return _Texts((each for each in found if len(each) >= (6 if each.startswith("M") else 4)), 4)
 
@@ -122,20 +126,24 @@ def _trailer_pieces() -> _Texts:
 
 
 @cache
-def _beside_runs(table: str) -> re.Pattern[str]:
-    """What stands between a His tag and the protein, the longest first."""
+def _after_runs() -> _Texts:
+    """What leaders have between a His tag and the protein."""
+    return _Texts(_beside_runs(leader for _, leader, _ in LEADERS), 1)
+
+
+@cache
+def _before_runs() -> _Texts:
+    """What trailers have between the protein and a His tag, reversed."""
+    return _Texts(_beside_runs(trailer[::-1] for _, trailer, _ in TRAILERS), 1)
+
+
+def _beside_runs(vectors: Iterable[str]) -> set[str]:
     found = set()
-    if table == "leaders":
-        for _, leader, _ in LEADERS:
-            _, run, after = leader.rpartition("HHHHHH")
-            parts = after.split("|")
-            found |= {"".join(parts[:number]) for number in range(1, len(parts)) if run}
-        return re.compile("|".join(sorted(found, key=len, reverse=True)))
-    for _, trailer, _ in TRAILERS:
-        before, run, _ = trailer.partition("HHHHHH")
-        parts = before.split("|")
-        found |= {"".join(parts[number:]) for number in range(1, len(parts)) if run}
-    return re.compile(f"(?:{'|'.join(found)})$")
+    for vector in vectors:
+        _, run, after = vector.rpartition("HHHHHH")
+        if run:
+            found |= set(_up_to_bars(after))
+    return found - {""}
 
 
 def _end_of_site(residues: str, start: int, cut: int) -> int:
@@ -145,7 +153,7 @@ def _end_of_site(residues: str, start: int, cut: int) -> int:
 
 
 def _leader_of(residues: str) -> int:
-    """Residues of the next thing to strip at the start, 0 if there is none."""
+    """How many residues come off next at the start."""
     sizes = [_leader_ends().longest(residues)]
     if residues.startswith("M") and (size := _leader_ends().longest(residues[1:])) > 5:
         sizes.append(size + 1)
@@ -160,7 +168,7 @@ def _leader_of(residues: str) -> int:
 
 
 def _trailer_of(residues: str) -> int:
-    """Residues of the next thing to strip at the end, 0 if there is none."""
+    """How many residues come off next at the end."""
     first = max(0, len(residues) - SITE_DISTANCE - 8)
     site = _SITE_AT_END.search(residues, first)
     piece = _trailer_pieces().longest(residues[: -LONGEST - 1 : -1])
@@ -175,11 +183,9 @@ def strip_tags(residues: str) -> tuple[str, list[str]]:
         if site := _SITE_AFTER_RUN.match(residues, n_run.end()):
             start = _end_of_site(residues, site.start(1), site.end(1))
         else:
-            after = _beside_runs("leaders").match(residues, n_run.end())
-            start = after.end() if after else n_run.end()
+            start = n_run.end() + _after_runs().longest(residues[n_run.end() :])
     if c_run:
-        before = _beside_runs("trailers").search(residues, 0, c_run.start())
-        end = len(residues) - (before.start() if before else c_run.start())
+        end = len(residues) - c_run.start() + _before_runs().longest(residues[: c_run.start()][::-1])
 
     def rest(start: int, end: int) -> str:
         return residues[start : len(residues) - end]

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from eqxesm.alphabet import FIRST_RESIDUE, PAD, STANDARD_RESIDUES, VOCAB_SIZE
-from eqxesm.data.corpus import Rows, is_standard
+from eqxesm.alphabet import FIRST_RESIDUE, PAD, STANDARD_RESIDUES, VOCAB_SIZE, is_standard
+from eqxesm.data.corpus import Rows
 
 RESIDUE_KINDS = len(STANDARD_RESIDUES)
 

@@ -106,21 +106,23 @@ def featurise(encoder: AbstractEncoder, data: Data, layers: bool) -> tuple[list[
     per_residue = data.task.kind == "residues"
     # Single residues of every layer would not fit the memory.
     every_layer = layers and isinstance(encoder, AbstractLanguageModel) and not per_residue
-
-    def represent(encoder: AbstractEncoder, tokens: Int[Array, " length"]) -> Float[Array, "..."]:
-        if every_layer and isinstance(encoder, AbstractLanguageModel):
-            states = encoder(tokens, hidden_states=range(encoder.config.layers + 1)).hidden_states
-        else:
-            states = encoder.features(tokens)[None]
-        states = states.astype(jnp.float32)
-        return states if per_residue else jax.vmap(mean_pool, (0, None))(states, residue_mask(tokens))
-
     started = time.monotonic()
-    found = map_proteins(eqx.Partial(represent, encoder), data.table.proteins)
+    found = map_proteins(eqx.Partial(_represent, encoder, every_layer, per_residue), data.table.proteins)
     if per_residue:
         # Padding, <cls> and <eos> are cut off.
         found = [each[:, 1 : len(t) - 1] for each, t in zip(found, data.table.proteins, strict=True)]
     return found, (time.monotonic() - started) / len(found)
+
+
+def _represent(
+    encoder: AbstractEncoder, every_layer: bool, per_residue: bool, tokens: Int[Array, " length"]
+) -> Float[Array, "..."]:
+    if every_layer and isinstance(encoder, AbstractLanguageModel):
+        states = encoder(tokens, hidden_states=range(encoder.config.layers + 1)).hidden_states
+    else:
+        states = encoder.features(tokens)[None]
+    states = states.astype(jnp.float32)
+    return states if per_residue else jax.vmap(mean_pool, (0, None))(states, residue_mask(tokens))
 
 
 @dataclass(frozen=True)
@@ -178,16 +180,16 @@ def _gather(
 def _fit(kind: str, training: Rows, validation: Rows) -> Callable[[np.ndarray], np.ndarray]:
     """The ridge regression whose strength does best on the validation rows."""
     scale = StandardScaler().fit(training.features)
+    seen, asked = scale.transform(training.features), scale.transform(validation.features)
     metric = next(iter(METRICS[kind].values()))
 
-    def make(strength: float) -> Callable[[np.ndarray], np.ndarray]:
-        model: Any = Ridge(strength) if kind == "regression" else RidgeClassifier(strength)
-        model.fit(scale.transform(training.features), training.labels)
-        answer = model.decision_function if kind == "binary" else model.predict
-        return lambda rows: answer(scale.transform(rows))
+    def answer(model: Any, rows: np.ndarray) -> np.ndarray:
+        return model.decision_function(rows) if kind == "binary" else model.predict(rows)
 
-    made = [make(strength) for strength in STRENGTHS]
-    return max(made, key=lambda each: metric(validation.labels, each(validation.features)))
+    regression = Ridge if kind == "regression" else RidgeClassifier
+    models = [regression(strength).fit(seen, training.labels) for strength in STRENGTHS]
+    best = max(models, key=lambda model: metric(validation.labels, answer(model, asked)))
+    return lambda rows: answer(best, scale.transform(rows))
 
 
 def run_comparison(

@@ -14,7 +14,7 @@ from eqxesm.data.corpus import Rows
 from eqxesm.encoders import cast
 from eqxesm.training.config import PretrainConfig
 from eqxesm.training.devices import constrain
-from eqxesm.training.step import gather_all_but_blocks
+from eqxesm.training.step import gather_all_but_blocks, step_down
 
 
 class PretrainState(NamedTuple):
@@ -64,10 +64,7 @@ def pretrain_step(
         return sums.loss / jnp.maximum(sums.count, 1).astype(sums.loss.dtype), sums
 
     (_, sums), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    # optax mixes integers and floats.
-    with jax.numpy_dtype_promotion("standard"):
-        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-        params = optax.apply_updates(state.params, updates)
+    params, optimiser_state = step_down(gradient, state.optimiser, state.params, optimiser)
     return constrain(PretrainState(params, optimiser_state), mesh), sums, optax.tree.norm(gradient)
 
 

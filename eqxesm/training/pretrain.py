@@ -23,6 +23,7 @@ from tqdm import tqdm
 from eqxesm.alphabet import PAD
 from eqxesm.checkpoint.leaves import fingerprint
 from eqxesm.data.corpus import Corpus, Rows, open_corpus, stream_rows
+from eqxesm.data.pipeline import ProcessRows
 from eqxesm.encoders import AbstractLanguageModel, load_encoder
 from eqxesm.errors import InputError
 from eqxesm.evaluation.ngrams import NGrams
@@ -33,7 +34,7 @@ from eqxesm.training.devices import is_first, make_mesh, shard, shard_batch, wai
 from eqxesm.training.masked_lm import LossSums, PretrainState, pretrain_step, score_rows
 from eqxesm.training.optimiser import clipped_adamw, make_schedule
 from eqxesm.training.pretrain_recipe import PretrainRecipe, build_language_model
-from eqxesm.training.pretrain_state import Look, PretrainProgress, to_scores
+from eqxesm.training.pretrain_state import Look, PretrainProgress, best_look, to_scores
 from eqxesm.training.recipe import Pretrained, check_pretrained
 from eqxesm.training.run_folder import MODEL, REPORT, RESULT
 from eqxesm.training.state import StateFolder
@@ -99,7 +100,7 @@ def pretrain(
     if is_first():
         make_folder(folder / REPORT)
         write_file(folder / run_folder.RECIPE, recipe.to_toml())
-        write_file(folder / run_folder.DIGESTS, json.dumps(digests) + "\n")
+        run_folder.write_digests(folder, digests)
 
     def say(text: str) -> None:
         if progress and is_first():
@@ -183,7 +184,7 @@ def learn(
                 scores = to_scores(score(trained, validation, config))
                 seconds = time.monotonic() - started
                 run, started = run.add_look(scores, np.asarray(schedule(step)).item(), seconds), time.monotonic()
-                if run.best is run.looks[-1]:
+                if best_look(run.looks) is run.looks[-1]:
                     state.keep(trained, about, mesh)
                 if is_first():
                     report(run.looks)
@@ -211,10 +212,7 @@ def split(encoder: AbstractLanguageModel, mesh: Mesh) -> tuple[PyTree, PyTree]:
 
 def put_rows(rows: Rows, count: int, mesh: Mesh) -> Rows:
     """Put this process's share of `count` rows on its devices. Empty ones make them a multiple of the devices."""
-    count = -(-count // mesh.size) * mesh.size
-    own = slice(
-        count * jax.process_index() // jax.process_count(), count * (jax.process_index() + 1) // jax.process_count()
-    )
+    count, own = ProcessRows.of(mesh).share(count)
 
     def fill(each: np.ndarray, value: int) -> np.ndarray:
         return np.pad(each, ((0, count - len(each)), (0, 0)), constant_values=value)[own]

@@ -1,25 +1,22 @@
 """What people see of pretraining: lines as it goes, a table by residue, a curve, and facts for the card."""
 
 import dataclasses
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from eqxesm.alphabet import FIRST_RESIDUE, PAD, STANDARD_RESIDUES
 from eqxesm.data.corpus import Rows
 from eqxesm.data.hygiene_report import format_counts
-from eqxesm.errors import pluralise
 from eqxesm.evaluation.ngrams import RESIDUE_KINDS, NGrams
 from eqxesm.evaluation.plots import COLOURS, new_figure, save_figure
 from eqxesm.training.masked_lm import LossSums
 from eqxesm.training.pretrain_recipe import PretrainRecipe
-from eqxesm.training.pretrain_state import Look
+from eqxesm.training.pretrain_state import Look, best_look
+from eqxesm.training.report import describe_hardware, describe_versions
 
 HEAD = """                 training            validation
     step  residues  perplexity  accuracy  perplexity  accuracy   seconds"""
@@ -58,7 +55,7 @@ def describe(
         "recipe": recipe.name,
         "summary": recipe.summary or f"Pretrained by the recipe {recipe.name}.",
         "data": {name: dataclasses.asdict(each) for name, each in surveys.items()},
-        "best_step": min(looks, key=lambda look: look.validation.loss).step,
+        "best_step": best_look(looks).step,
         "steps": looks[-1].step,
         "tokens": looks[-1].tokens,
         "validation": _by_residue(rows, sums, ngrams),
@@ -69,10 +66,9 @@ def describe(
             f"schedule, weight decay {recipe.training.weight_decay}, {looks[-1].step:,} steps of "
             f"{recipe.training.tokens_per_batch:,} tokens, {looks[-1].tokens:,} tokens without padding",
             "Seed": recipe.training.seed,
-            "Hardware": f"{pluralise(jax.device_count(), 'device')} of kind {jax.devices()[0].device_kind}, "
-            f"{platform.machine()}",
+            "Hardware": describe_hardware(),
             "Duration": f"{seconds:.0f} seconds",
-            "Versions": ", ".join(f"{name} {version(name)}" for name in ("eqxesm", "jax", "equinox", "optax")),
+            "Versions": describe_versions(),
         },
     }
 

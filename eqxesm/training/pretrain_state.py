@@ -1,7 +1,7 @@
 """What pretraining measures as it goes, and how far it has come."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eqxesm.training.masked_lm import LossSums
@@ -61,10 +61,10 @@ class PretrainProgress(AtStep):
         look = Look(self.step, self.tokens, self.training, validation, learning_rate, norm, seconds)
         return PretrainProgress(self.step, self.tokens, (*self.looks, look), self.stream)
 
-    @property
-    def best(self) -> Look:
-        """The look with the smallest validation loss."""
-        return min(self.looks, key=lambda look: look.validation.loss)
+
+def best_look(looks: Sequence[Look]) -> Look:
+    """The look with the smallest validation loss."""
+    return min(looks, key=lambda look: look.validation.loss)
 
 
 def to_scores(sums: LossSums) -> Scores:

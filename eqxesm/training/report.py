@@ -62,7 +62,6 @@ def describe_run(
 
 def _describe_recipe(recipe: Recipe, command: str, best_epoch: int, seconds: float) -> dict[str, Any]:
     config = recipe.training
-    packages = ("eqxesm", "jax", "equinox", "optax")
     return {
         **({"Command": f"`{command}`"} if command else {}),
         "Strategy": config.strategy,
@@ -71,11 +70,20 @@ def _describe_recipe(recipe: Recipe, command: str, best_epoch: int, seconds: flo
         f"stopped after {config.patience} without a better validation loss; epoch "
         f"{best_epoch} was kept",
         "Seed": config.seed,
-        "Hardware": f"{pluralise(jax.device_count(), 'device')} of kind "
-        f"{jax.devices()[0].device_kind}, {platform.machine()}",
+        "Hardware": describe_hardware(),
         "Duration": f"{seconds:.0f} seconds of training",
-        "Versions": ", ".join(f"{name} {version(name)}" for name in packages),
+        "Versions": describe_versions(),
     }
+
+
+def describe_hardware() -> str:
+    """The devices that JAX uses."""
+    return f"{pluralise(jax.device_count(), 'device')} of kind {jax.devices()[0].device_kind}, {platform.machine()}"
+
+
+def describe_versions() -> str:
+    """Versions of the packages that decide what comes of a training."""
+    return ", ".join(f"{name} {version(name)}" for name in ("eqxesm", "jax", "equinox", "optax"))
 
 
 def _describe_tests(

@@ -102,6 +102,11 @@ def write_hygiene(folder: Path, digests: Mapping[str, str], hygiene: Hygiene) ->
     make_folder(report)
     write_file(report / "hygiene.json", json.dumps(dataclasses.asdict(hygiene), indent=1) + "\n")
     write_file(report / "hygiene.md", hygiene.to_markdown())
+    write_digests(folder, digests)
+
+
+def write_digests(folder: Path, digests: Mapping[str, str]) -> None:
+    """Write hashes of what a run depends on; see `check_digests`."""
     write_file(folder / DIGESTS, json.dumps(digests) + "\n")
 
 

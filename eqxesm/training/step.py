@@ -84,6 +84,16 @@ def gather_all_but_blocks(tree: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(whole, tree)
 
 
+def step_down(
+    gradient: PyTree, state: PyTree, params: PyTree, optimiser: optax.GradientTransformation
+) -> tuple[PyTree, PyTree]:
+    """Parameters and state of the optimiser after a step down the gradient."""
+    # optax mixes integers and floats.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = optimiser.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+
 @eqx.filter_jit(donate="all-except-first")
 def train_step(
     given: StepInputs, state: TrainState, optimiser: optax.GradientTransformation, config: TrainConfig, mesh: Mesh
@@ -99,13 +109,10 @@ def train_step(
         return (losses * weights).sum() / weights.sum(), scores
 
     (value, scores), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    # optax mixes integers and floats.
-    with jax.numpy_dtype_promotion("standard"):
-        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-        params = optax.apply_updates(state.params, updates)
-        average = state.average
-        if average is not None:
-            average = optax.incremental_update(params, average, 1 - config.ema)
+    params, optimiser_state = step_down(gradient, state.optimiser, state.params, optimiser)
+    average = state.average
+    if average is not None:
+        average = optax.incremental_update(params, average, 1 - config.ema)
     correct = ((scores > 0) == (labels > 0.5)) & (weights > 0)
     metrics = StepMetrics(value, correct.sum(), optax.tree.norm(gradient))
     return constrain(TrainState(params, optimiser_state, average), mesh), metrics

@@ -13,8 +13,9 @@ from eqxesm.alphabet import Tokenizer
 from eqxesm.config import configuration
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.formats import open_delimited, read_lines
+from eqxesm.data.sources import split_conditions
 from eqxesm.errors import InputError, at
-from eqxesm.files import check_readable, expand_user
+from eqxesm.files import check_input, expand_user
 from heads.fields import Count
 
 UNKNOWN = "-"
@@ -41,10 +42,13 @@ class Task:
     where: Annotated[tuple[str, ...], Strict(False)] = ()
     most: Count | None = None
 
+    def __post_init__(self):
+        split_conditions(self.where)
+
 
 @dataclass(frozen=True)
 class Table:
-    """Proteins, their labels, and the fold of each, empty where there are none."""
+    """Proteins with their labels and folds. A task without folds has empty ones."""
 
     proteins: list[Int[np.ndarray, " _"]]
     labels: np.ndarray
@@ -96,12 +100,9 @@ def _hold_out(table: Table, folds: Sequence[str], number: int) -> Split:
 
 
 def _read_table(path: Path, task: Task, max_residues: int) -> Table:
-    try:
-        check_readable(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: file not found") from None
+    check_input(path)
     proteins, labels, folds = [], [], []
-    conditions = dict(each.split("=", 1) for each in task.where)
+    conditions = dict(split_conditions(task.where))
     columns = [task.sequence_column, task.label_column, *conditions, *([task.fold_column] if task.fold_column else [])]
     table = open_delimited(str(path), read_lines(str(path), path), ",", lambda header: task.sequence_column in header)
     if missing := [name for name in columns if name not in table.header]:

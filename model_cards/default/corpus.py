@@ -4,7 +4,7 @@
 
 reads `pretrain/*.fasta.gz`, holds out a hundredth for validation, and leaves out of training every protein with an
 alignment of at least 30% identity over half of either sequence to the held-out ones or to a test split: those of
-DeepSol, PLM_Sol and eSOL, and of every task. MMseqs2 must be installed. The search takes about CORPUS_MINUTES minutes on 2 cores.
+DeepSol, PLM_Sol and eSOL, and of every task. MMseqs2 must be installed.
 """
 
 import argparse

@@ -16,7 +16,6 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -37,6 +36,7 @@ from eqxesm.evaluation.plots import draw_calibration
 from eqxesm.files import write_file
 from eqxesm.forms import Limits
 from eqxesm.training import Epoch, Examples, TrainConfig, cross_entropy, fit, score_examples
+from eqxesm.training.report import describe_versions
 from heads import CompositionMLP, CompositionMLPConfig, Convolution, ConvolutionConfig
 
 HERE = Path(__file__).parent
@@ -247,7 +247,7 @@ def make_record(
                 "Held-out cross-entropy after calibration": compared,
                 "Hardware": f"{platform.machine()} CPU, no accelerator",
                 "Duration": f"{seconds / 60:.0f} minutes for three trainings and their measurement",
-                "Versions": ", ".join(f"{name} {version(name)}" for name in ("eqxesm", "jax", "equinox", "optax")),
+                "Versions": describe_versions(),
             },
         },
         "evaluation": {

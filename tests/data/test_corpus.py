@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from eqxesm import InputError, Tokenizer
-from eqxesm.alphabet import CLS, EOS, MASK, PAD
-from eqxesm.data.corpus import Corpus, CorpusConfig, Passes, Rows, crop, hide, is_standard, open_corpus, stream_rows
+from eqxesm.alphabet import CLS, EOS, MASK, PAD, is_standard
+from eqxesm.data.corpus import Corpus, CorpusConfig, Passes, Rows, crop, hide, open_corpus, stream_rows
 
 LETTERS = list("ACDEFGHIKLMNPQRSTVWY")
 
@@ -166,6 +166,16 @@ def test_what_cannot_be_read_is_left_out_counted_and_named(faulty, caplog):
         "cut.fasta.gz: gzip",
     ):
         assert part in caplog.text
+
+
+def test_what_is_left_out_is_named_once_and_not_in_every_pass(faulty, caplog):
+    config, _ = faulty
+    training, _ = open_corpus(config)
+    list(training.read(left_out=Counter()))
+    named = len(caplog.records)
+    assert named
+    assert list(training.read())
+    assert len(caplog.records) == named
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,7 @@ def test_too_few_folds_are_refused(tmp_path):
         ('name = "random"', 'name = "one-hot"', "two encoders have the same name"),
         ('name = "residues"', 'name = "classes"', "two tasks have the same name"),
         ('kind = "residues"', 'kind = "other"', "tasks.1.kind is 'other'"),
+        ('path = "residues"', 'path = "residues"\nwhere = ["a"]', "where has 'a', expected column=value"),
     ],
 )
 def test_comparison_is_refused(tmp_path, old, new, message):
