@@ -11,17 +11,12 @@ from pydantic import Field
 from heads.base import AbstractHead
 from heads.composition import CompositionMLP, CompositionMLPConfig
 from heads.conv import Convolution, ConvolutionConfig
+from heads.ensemble import MEMBERS, Ensemble, EnsembleConfig
 from heads.mlp import AttentionPoolMLP, AttentionPoolMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 from heads.windows import WindowMLP, WindowMLPConfig
 
-HEADS: dict[type, Callable[..., AbstractHead]] = {
-    MeanPoolMLPConfig: MeanPoolMLP,
-    AttentionPoolMLPConfig: AttentionPoolMLP,
-    ConvolutionConfig: Convolution,
-    CompositionMLPConfig: CompositionMLP,
-    WindowMLPConfig: WindowMLP,
-}
-"""The head that each configuration builds. A new head is registered here."""
+HEADS: dict[type, Callable[..., AbstractHead]] = {**MEMBERS, EnsembleConfig: Ensemble}
+"""The head that each configuration builds."""
 
 HeadConfig: Any = Annotated[Union[tuple(HEADS)], Field(discriminator="type")]  # noqa: UP007  # ty: ignore[invalid-type-form]
 """Any head's configuration, told by its `type`."""
@@ -35,6 +30,8 @@ __all__ = [
     "CompositionMLPConfig",
     "Convolution",
     "ConvolutionConfig",
+    "Ensemble",
+    "EnsembleConfig",
     "HeadConfig",
     "MeanPoolMLP",
     "MeanPoolMLPConfig",

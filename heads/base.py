@@ -24,3 +24,7 @@ class AbstractHead(eqx.Module):
     @abstractmethod
     def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
         """Score one protein. `mask` is True at residues; dropout is on where `key` is given."""
+
+    def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Float[Array, " members"]:
+        """Logits of every member of an ensemble; of any other head, its one."""
+        return self(features, mask, key=key)[None]

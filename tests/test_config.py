@@ -8,6 +8,7 @@ import tomllib
 from typing import Annotated, Any
 
 import pytest
+from head_kinds import head_config
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -19,7 +20,15 @@ from eqxesm.encoders import PRESETS, EncoderConfig, ESMCConfig, OneHotConfig
 from eqxesm.encoders.lora import LoRAConfig
 from eqxesm.errors import InputError
 from eqxesm.forms import Calibration, Limits, ModelSections
-from heads import HEADS, AttentionPoolMLPConfig, CompositionMLPConfig, ConvolutionConfig, HeadConfig, MeanPoolMLPConfig
+from heads import (
+    HEADS,
+    AttentionPoolMLPConfig,
+    CompositionMLPConfig,
+    ConvolutionConfig,
+    EnsembleConfig,
+    HeadConfig,
+    MeanPoolMLPConfig,
+)
 from heads.fields import Count, Fraction, NotNegative, OddWidth, Positive, Widths
 
 CONFIGURATIONS = [
@@ -197,8 +206,11 @@ def test_a_long_value_is_shown_in_part():
 
 @pytest.mark.parametrize("kind", HEADS, ids=lambda kind: kind.__name__)
 def test_a_head_is_told_by_its_type(kind):
-    values = {"d_model": 12, "type": kind(12).type}
-    assert parse(HeadConfig, values, "here") == kind(12)
+    config = head_config(kind.type, 12)
+    values = {"d_model": 12, "type": config.type}
+    if kind is EnsembleConfig:
+        values |= {"members": 3, "member": {"type": "window_mlp"}}
+    assert parse(HeadConfig, values, "here") == config
     assert type(parse(HeadConfig, values, "here")) is kind
     assert "unknown key 'surprise'" in fault(HeadConfig, {**values, "surprise": 1})
 

@@ -14,6 +14,7 @@ import pandas
 import pytest
 from Bio.Seq import Seq
 from Bio.SeqRecord import SeqRecord
+from head_kinds import head_config
 from paths import FIXTURES
 
 from eqxesm import ESMC, About, Calibration, ESMCConfig, InputError, OneHot, SolubilityModel, Tokenizer
@@ -40,8 +41,8 @@ def make_esmc() -> ESMC:
 def make(encoder: str = "one_hot", head: str = "convolution", **options) -> SolubilityModel:
     key = jax.random.key(0)
     part = make_esmc() if encoder == "esmc" else OneHot()
-    config = next(config for config in HEADS if config.type == head)
-    return SolubilityModel(part, HEADS[config](config(part.d_model), key=key), **options)
+    config = head_config(head, part.d_model)
+    return SolubilityModel(part, HEADS[type(config)](config, key=key), **options)
 
 
 @pytest.mark.parametrize("head", [config.type for config in HEADS])

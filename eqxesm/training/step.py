@@ -58,8 +58,8 @@ class StepInputs(NamedTuple):
 
 def score(
     model: SolubilityModel, inputs: Any, config: TrainConfig, step: Int[AnyArray, ""] | None = None
-) -> Float[Array, " rows"]:
-    """Logits of a batch of tokens or `Features`. Dropout is on where the step is given."""
+) -> Float[Array, "rows members"]:
+    """Logits of a batch of tokens or `Features`, by member of the head. Dropout is on where the step is given."""
     rows = jax.tree.leaves(inputs)[0].shape[0]
     keys = None
     if step is not None:
@@ -69,10 +69,14 @@ def score(
     model = gather_all_but_blocks(model)
     if isinstance(inputs, Features):
         head = model.head
-        return jax.vmap(lambda features, mask, key: head(features.astype(jnp.float32), mask, key=key))(*inputs, keys)
+        return jax.vmap(lambda features, mask, key: head.logits(features.astype(jnp.float32), mask, key=key))(
+            *inputs, keys
+        )
     encoder = cast(model.encoder, jnp.dtype(config.compute_dtype))
     model = eqx.tree_at(lambda model: model.encoder, model, encoder)
-    return jax.vmap(lambda tokens, key: model(tokens, key=key, remat=config.remat))(jnp.asarray(inputs), keys)
+    return jax.vmap(lambda tokens, key: model.member_logits(tokens, key=key, remat=config.remat))(
+        jnp.asarray(inputs), keys
+    )
 
 
 def gather_all_but_blocks(tree: PyTree) -> PyTree:
@@ -105,8 +109,9 @@ def train_step(
         scores = score(eqx.combine(params, given.frozen), given.inputs, config, given.step)
         smooth = config.label_smoothing
         targets = labels * (1 - smooth) + smooth / 2
-        losses = optax.sigmoid_binary_cross_entropy(scores, targets)
-        return (losses * weights).sum() / weights.sum(), scores
+        # Each member learns by its own loss.
+        losses = optax.sigmoid_binary_cross_entropy(scores, targets[:, None]).mean(axis=1)
+        return (losses * weights).sum() / weights.sum(), scores.mean(axis=1)
 
     (value, scores), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
     params, optimiser_state = step_down(gradient, state.optimiser, state.params, optimiser)
@@ -121,7 +126,7 @@ def train_step(
 @eqx.filter_jit
 def score_step(params: PyTree, frozen: PyTree, inputs: Any, config: TrainConfig, mesh: Mesh) -> Float[Array, " rows"]:
     """Logits of a batch without dropout."""
-    scores = score(eqx.combine(params, frozen), inputs, config)
+    scores = score(eqx.combine(params, frozen), inputs, config).mean(axis=1)
     return jax.lax.with_sharding_constraint(scores, NamedSharding(mesh, PartitionSpec()))
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from head_kinds import head_config
 
 from heads import (
     HEADS,
@@ -17,6 +18,7 @@ from heads import (
     CompositionMLPConfig,
     Convolution,
     ConvolutionConfig,
+    EnsembleConfig,
     MeanPoolMLP,
     MeanPoolMLPConfig,
 )
@@ -31,8 +33,8 @@ NAMES = [config.type for config in HEADS]
 
 @functools.cache
 def make(name: str, **options):
-    config = next(config for config in HEADS if config.type == name)
-    return HEADS[config](config(D_MODEL, **options), key=jax.random.key(0))
+    config = head_config(name, D_MODEL, **options)
+    return HEADS[type(config)](config, key=jax.random.key(0))
 
 
 @eqx.filter_jit
@@ -103,7 +105,7 @@ def test_every_parameter_matters(name):
         assert (jnp.abs(gradient) > 0).any(), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("name", [config.type for config in HEADS if hasattr(config, "dropout")])
+@pytest.mark.parametrize("name", NAMES)
 def test_dropout_is_on_only_with_a_key(name):
     head = make(name, dropout=0.5, hidden=(64, 64))
     features, mask = example()
@@ -212,7 +214,7 @@ def test_a_configuration_builds_its_head():
     for config, cls in HEADS.items():
         head = make(config.type)
         assert type(head) is cls
-        assert head.config == config(D_MODEL)
+        assert head.config == head_config(config.type, D_MODEL)
         assert isinstance(head, AbstractHead)
 
 
@@ -236,3 +238,19 @@ def test_window_head_reads_means_extremes_and_spread():
     inputs = np.concatenate([residues.mean(0), [np.log(21 / 300)], windows.max(0), windows.min(0), spread])
     expected = head.mlp.layers[0].weight[0] @ inputs + head.mlp.layers[0].bias[0]
     np.testing.assert_allclose(score(head, features, mask), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_ensemble_is_the_mean_of_its_members_one_by_one():
+    ensemble = make("ensemble")
+    features, mask = example()
+    arrays, rest = eqx.partition(ensemble.members, eqx.is_array)
+    members = [eqx.combine(jax.tree.map(lambda leaf, i=i: leaf[i], arrays), rest) for i in range(3)]
+    logits = np.array([score(member, features, mask) for member in members])
+    assert len(set(logits.tolist())) == 3
+    np.testing.assert_allclose(ensemble.logits(features, mask), logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(score(ensemble, features, mask), logits.mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_refuses_an_ensemble_of_another_width():
+    with pytest.raises(ValueError, match=r"member\.d_model 7 is not d_model 12"):
+        EnsembleConfig(12, MeanPoolMLPConfig(7))

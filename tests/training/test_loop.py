@@ -10,12 +10,13 @@ import optax
 import pytest
 import torch
 from checkpoints import parameters
+from head_kinds import head_config
 from scipy.special import expit
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from training_sets import baseline, examples, tiny
 
-from eqxesm import InputError, SolubilityModel, Tokenizer
+from eqxesm import InputError, OneHot, SolubilityModel, Tokenizer
 from eqxesm.data.pipeline import Steps, make_batches
 from eqxesm.encoders import cast
 from eqxesm.encoders.lora import find_adapters, merge_lora
@@ -27,6 +28,7 @@ from eqxesm.training.examples import choose_run_buckets, class_weights
 from eqxesm.training.filters import learning_rate_factors, prepare, trainable
 from eqxesm.training.optimiser import make_optimiser, make_schedule
 from eqxesm.training.step import StepInputs, TrainState, init_state, score, train_step
+from heads import Ensemble
 
 SMALL = TrainConfig(epochs=12, patience=3, learning_rate=1e-2, tokens_per_batch=2048)
 
@@ -50,6 +52,17 @@ def one_step(model: SolubilityModel, data: Examples, config: TrainConfig, step: 
     inputs = StepInputs(frozen, padded(data), data.labels.astype(np.float32), weights, number(step))
     state, metrics = train_step(inputs, init_state(params, optimiser, config), optimiser, config, make_mesh())
     return eqx.combine(state.params, frozen), state, metrics
+
+
+def test_each_member_of_an_ensemble_learns_by_its_own_loss():
+    data = examples(32, 0, longest=38)
+    config = head_config("ensemble", OneHot().d_model, dropout=0.0)
+    model = SolubilityModel(OneHot(), Ensemble(config, key=jax.random.key(0)))
+    _, _, metrics = one_step(model, data, SMALL)
+    logits = np.array([model.member_logits(tokens) for tokens in data.proteins])
+    losses = [cross_entropy(member, data.labels) for member in logits.T]
+    np.testing.assert_allclose(metrics.loss, np.mean(losses), rtol=1e-5)
+    assert abs(float(metrics.loss) - cross_entropy(logits.mean(axis=1), data.labels)) > 1e-5
 
 
 @pytest.mark.parametrize("head", ["composition", "convolution"])
