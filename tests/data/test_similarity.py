@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from Bio.Align import PairwiseAligner, substitution_matrices
 
-from eqxesm.data.similarity import PROGRAM, nearest_identity
+from eqxesm.data.similarity import PROGRAM, nearest_identity, nearest_identity_to_few
 from eqxesm.errors import InputError
 
 needs_mmseqs = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="MMseqs2 is not installed")
@@ -71,6 +71,13 @@ def test_the_nearest_target_counts_whatever_the_order():
 
 
 @needs_mmseqs
+def test_searching_with_the_few_finds_the_same():
+    few = [made_up(seed, 120) for seed in range(4)]
+    proteins = [mutant(few[seed % 4], seed) for seed in range(1, 30)] + [made_up(99, 200)]
+    np.testing.assert_allclose(nearest_identity_to_few(proteins, few), nearest_identity(proteins, few), rtol=1e-12)
+
+
+@needs_mmseqs
 def test_either_sequence_may_be_covered():
     domain, other = made_up(5, 80), made_up(12, 80)
     long, longer = (made_up(6, 400) + domain, made_up(13, 200) + other + made_up(14, 200))
@@ -96,11 +103,11 @@ def program(folder: Path, monkeypatch, script: str) -> None:
 
 def test_identity_and_coverage_come_from_the_alignments(tmp_path, monkeypatch):
     rows = [
-        "0 30 100 1 50 100 1 100 300",  # half of the query
-        "0 90 100 1 49 100 1 100 300",  # less of both
-        "0 20 100 1 100 100 1 100 100",
-        "2 7 8 11 20 100 6 10 10",  # half of the target
-        "2 1 2 11 20 100 1 10 10",
+        "0 0 30 100 1 50 100 1 100 300",  # half of the query
+        "0 0 90 100 1 49 100 1 100 300",  # less of both
+        "0 0 20 100 1 100 100 1 100 100",
+        "2 0 7 8 11 20 100 6 10 10",  # half of the target
+        "2 0 1 2 11 20 100 1 10 10",
     ]
     lines = "".join(row.replace(" ", "\\t") + "\\n" for row in rows)
     program(tmp_path, monkeypatch, f"printf '{lines}' > \"$4\"")
