@@ -18,7 +18,7 @@ from eqxesm.encoders.config import SSMConfig
 from eqxesm.encoders.language_model import AbstractLanguageModel
 from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, at_least_float32, normalise, project, repeat, save
 
-CHUNK = 64
+CHUNK = 32
 """Positions of a chunk: within one, the recurrence is worked out by products; between them, by a scan."""
 
 TAPS = 4
@@ -41,43 +41,51 @@ def scan_states(
 
     A chain is a run of equal ids; each begins from a state of zero. `decay` must not be positive.
     """
-    length, filled = len(values), -len(values) % CHUNK
+    length, heads, _ = values.shape
+    filled = -length % CHUNK
 
-    def cut(x: Array, pattern: str) -> Array:
+    def cut(x: Array) -> Array:
         padded = jnp.pad(x, ((0, filled), *((0, 0),) * (x.ndim - 1)), mode="edge")
-        return rearrange(padded, pattern, q=CHUNK)
+        return rearrange(padded, "(n q) ... -> n q ...", q=CHUNK)
 
-    values, decay = cut(values, "(n q) h d -> n h q d"), cut(decay, "(n q) h -> n h q")
-    write, read, chains = cut(write, "(n q) s -> n q s"), cut(read, "(n q) s -> n q s"), cut(chains, "(n q) -> n q")
+    values, decay, write, read, chains = map(cut, (values, decay, write, read, chains))
     last = chains[:, -1:]
     # No chain has the id below that of the first.
     last_before = jnp.concatenate([chains[:1, :1] - 1, last[:-1]])
-    decayed = jnp.cumsum(decay, axis=-1)
+    decayed = jnp.cumsum(decay, axis=1)
 
     # Within a chunk: what each position reads of those before it.
     sees = (chains[:, :, None] == chains[:, None, :]) & jnp.tri(CHUNK, dtype=bool)[None]
-    kept = jnp.exp(jnp.where(sees[:, None], decayed[..., :, None] - decayed[..., None, :], FAR))
+    by_head = jnp.swapaxes(decayed, 1, 2)
+    kept = jnp.exp(jnp.where(sees[:, None], by_head[..., :, None] - by_head[..., None, :], FAR))
     weights = kept * jnp.einsum("nqs,nks->nqk", read, write)[:, None]
-    mixed = jnp.einsum("nhqk,nhkd->nhqd", weights, values)
+    mixed = jnp.swapaxes(jnp.einsum("nhqk,nhkd->nhqd", weights, jnp.swapaxes(values, 1, 2)), 1, 2)
 
     # Between chunks: the state that each leaves, and what is still of it further on.
-    left = jnp.where((chains == last)[:, None], jnp.exp(decayed[..., -1:] - decayed), 0)
-    states = jnp.einsum("nhkd,nks->nhds", values * left[..., None], write)
-    passed = jnp.where(last == last_before, jnp.exp(decayed[..., -1]), 0)
+    left = jnp.where((chains == last)[..., None], jnp.exp(decayed[:, -1:] - decayed), 0)
+    states = jnp.einsum("nke,nks->nse", _flatten(values * left[..., None]), write)
+    passed = jnp.where(last == last_before, jnp.exp(decayed[:, -1]), 0)
+    states = rearrange(states, "n s (h d) -> n s h d", h=heads)
     _, states = jax.lax.associative_scan(_join, (passed, states))
     before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
-    reached = jnp.where((chains == last_before)[:, None], jnp.exp(decayed), 0)
-    mixed += jnp.einsum("nqs,nhds->nhqd", read, before) * reached[..., None]
-    return rearrange(mixed, "n h q d -> (n q) h d")[:length]
+    reached = jnp.where((chains == last_before)[..., None], jnp.exp(decayed), 0)
+    passed_on = jnp.einsum("nqs,nse->nqe", read, _flatten(before))
+    mixed += rearrange(passed_on, "n q (h d) -> n q h d", h=heads) * reached[..., None]
+    return rearrange(mixed, "n q h d -> (n q) h d")[:length]
+
+
+def _flatten(x: Float[Array, "n rows heads d_head"]) -> Float[Array, "n rows d_inner"]:
+    """All heads side by side, as one product takes them."""
+    return rearrange(x, "n rows heads d_head -> n rows (heads d_head)")
 
 
 def _join(
-    first: tuple[Float[Array, "n heads"], Float[Array, "n heads d_head d_state"]],
-    second: tuple[Float[Array, "n heads"], Float[Array, "n heads d_head d_state"]],
-) -> tuple[Float[Array, "n heads"], Float[Array, "n heads d_head d_state"]]:
+    first: tuple[Float[Array, "n heads"], Float[Array, "n d_state heads d_head"]],
+    second: tuple[Float[Array, "n heads"], Float[Array, "n d_state heads d_head"]],
+) -> tuple[Float[Array, "n heads"], Float[Array, "n d_state heads d_head"]]:
     """Two stretches in a row as one: how much of a state passes both, and the state that they leave."""
     (passed, states), (next_passed, next_states) = first, second
-    return passed * next_passed, states * next_passed[..., None, None] + next_states
+    return passed * next_passed, states * next_passed[:, None, :, None] + next_states
 
 
 class Direction(eqx.Module):

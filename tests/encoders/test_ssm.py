@@ -50,7 +50,7 @@ def test_scan_is_the_recurrence(length):
 
 
 def test_state_is_kept_over_many_chunks():
-    length = 8 * CHUNK
+    length = 16 * CHUNK
     values = jnp.zeros((length, 1, 1)).at[0].set(1)
     ones, none, chain = jnp.ones((length, 1)), jnp.zeros((length, 1)), jnp.zeros(length, int)
     kept = scan_states(values, none, ones, ones, chain)
