@@ -8,7 +8,9 @@ import jax
 
 from eqxesm.checkpoint.leaves import named_leaves
 from eqxesm.checkpoint.record import Provenance
+from eqxesm.domain import UNLIKE, Domain
 from eqxesm.encoders.lora import describe_lora
+from eqxesm.forms import COVERED, GROUP, Calibration
 from eqxesm.model import SolubilityModel
 
 
@@ -24,7 +26,9 @@ def describe_model(model: SolubilityModel) -> dict[str, str]:
         "precision": ", ".join(sorted(dtypes)),
         "cleaning": _format_fields(model.cleaning),
         "calibration": _format_fields(model.calibration),
+        "interval": _describe_interval(model.calibration),
         "limits": _format_fields(model.limits),
+        "domain": _describe_domain(model.domain),
         "source": origin.source,
         "revision": origin.revision or "not recorded",
         "licence": origin.license or "not recorded",
@@ -41,9 +45,29 @@ def _describe_part(part: Any) -> str:
     return "; ".join(filter(None, (part.config.type, size, _format_fields(part.config))))
 
 
+def _describe_interval(calibration: Calibration) -> str:
+    if calibration.margin is None:
+        return ""
+    return (
+        f"{calibration.margin:.2f} to both sides of the logit of the probability. Of groups of {GROUP} held-out "
+        f"proteins of one source with similar probabilities, {COVERED:.0%} had their share of soluble ones within it."
+    )
+
+
+def _describe_domain(domain: Domain | None) -> str:
+    if domain is None:
+        return ""
+    return (
+        f"a protein is noted as {UNLIKE} if the mean of its features is further than {float(domain.limit):.1f} from "
+        f"theirs (Mahalanobis distance); {1 - domain.config.share:.0%} of held-out proteins are."
+    )
+
+
 def _format_fields(config: Any) -> str:
     values = dataclasses.asdict(config)
     values.pop("type", None)
     return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+        if value is not None
     )

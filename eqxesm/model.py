@@ -20,10 +20,11 @@ from eqxesm.checkpoint.record import About, read_record, trained_on
 from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaned, Cleaning
+from eqxesm.domain import Domain
 from eqxesm.encoders import AbstractEncoder, Inputs, cast, residue_mask
 from eqxesm.encoders.base import in_vocabulary
 from eqxesm.encoders.lora import describe_lora
-from eqxesm.encoders.rows import at_least_float32
+from eqxesm.encoders.rows import Features, at_least_float32
 from eqxesm.errors import InputError, at
 from eqxesm.forms import Calibration, Limits, ModelSections, base_leaves, find_base, is_stored, load_base, read_sections
 from eqxesm.hub.download import Access, find_checkpoint
@@ -31,6 +32,7 @@ from eqxesm.hub.upload import push_saved
 from eqxesm.inference import map_proteins
 from eqxesm.sequences import as_sequence, as_text, is_missing
 from heads import AbstractHead
+from heads.pooling import mean_pool
 
 DEFAULT = "default"
 """Name of the model that is shipped inside the package."""
@@ -47,10 +49,12 @@ class SolubilityModel(eqx.Module):
     head: AbstractHead
     temperature: Float[AnyArray, ""]
     threshold: Float[AnyArray, ""]
+    margin: Float[AnyArray, ""] | None
     max_residues: Int[AnyArray, ""]
     min_residues: Int[AnyArray, ""]
     trained_residues: Int[AnyArray, ""]
     cleaning: Cleaning = eqx.field(static=True)
+    domain: Domain | None
     about: About
 
     def __init__(
@@ -61,24 +65,30 @@ class SolubilityModel(eqx.Module):
         calibration: Calibration = Calibration(),
         limits: Limits = Limits(),
         about: About | None = None,
+        domain: Domain | None = None,
     ):
         """Join an encoder and a head. By default provenance is that of the encoder."""
         if head.config.d_model != encoder.d_model:
             widths = f"{head.config.d_model}, the encoder makes {encoder.d_model}"
             raise InputError(f"the head takes features of width {widths}")
+        if domain is not None and domain.config.d_model != encoder.d_model:
+            raise InputError(f"the domain is of width {domain.config.d_model}, the encoder makes {encoder.d_model}")
         self.encoder = encoder
         self.head = head
         self.temperature = np.array(calibration.temperature)
         self.threshold = np.array(calibration.threshold)
+        self.margin = None if calibration.margin is None else np.array(calibration.margin)
         self.max_residues = np.array(limits.max_residues)
         self.min_residues = np.array(limits.min_residues)
         self.trained_residues = np.array(limits.trained_residues or limits.max_residues)
         self.cleaning = cleaning
+        self.domain = domain
         self.about = about or trained_on(getattr(encoder, "about", About()))
 
     @property
     def calibration(self) -> Calibration:
-        return Calibration(float(self.temperature), float(self.threshold))
+        margin = None if self.margin is None else float(self.margin)
+        return Calibration(float(self.temperature), float(self.threshold), margin)
 
     @property
     def limits(self) -> Limits:
@@ -94,6 +104,7 @@ class SolubilityModel(eqx.Module):
         calibration: Calibration | None = None,
         limits: Limits | None = None,
         about: About | None = None,
+        domain: Domain | None = None,
     ) -> "SolubilityModel":
         """The model with other parts or settings."""
         return SolubilityModel(
@@ -103,6 +114,7 @@ class SolubilityModel(eqx.Module):
             calibration or self.calibration,
             limits or self.limits,
             about or self.about,
+            domain or self.domain,
         )
 
     def __call__(self, inputs: Inputs, *, key: PRNGKeyArray | None = None, remat: bool = False) -> Float[Array, ""]:
@@ -110,19 +122,38 @@ class SolubilityModel(eqx.Module):
 
         Dropout is on where `key` is given. `remat` saves memory in the backward pass.
         """
-        features = self.encoder.features(inputs, remat=remat)
+        return self.member_logits(inputs, key=key, remat=remat).mean()
+
+    def member_logits(
+        self, inputs: Inputs, *, key: PRNGKeyArray | None = None, remat: bool = False
+    ) -> Float[Array, " members"]:
+        """Logits of one protein by every member of the head; one, if the head is no ensemble."""
+        return self._score(self.encoder.features(inputs, remat=remat), inputs, key)
+
+    def _score(self, features: Features, inputs: Inputs, key: PRNGKeyArray | None) -> Float[Array, " members"]:
         # The head is small and proteins are ranked by its logit, so it runs in at least float32.
         dtype = at_least_float32(jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array))[0])
-        logit = cast(self.head, dtype)(features.astype(dtype), residue_mask(inputs), key=key)
+        logits = cast(self.head, dtype).logits(features.astype(dtype), residue_mask(inputs), key=key)
         # A compiled function cannot refuse bad inputs: they make NaN of the logit and of its gradient.
-        doubt = jnp.where(in_vocabulary(inputs).all(), 0, jnp.nan).astype(logit.dtype)
-        return logit + doubt * inputs.sum().astype(logit.dtype)
+        doubt = jnp.where(in_vocabulary(inputs).all(), 0, jnp.nan).astype(logits.dtype)
+        return logits + (doubt * inputs.sum().astype(logits.dtype))[None]
 
     def probability(self, inputs: Inputs) -> Float[Array, ""]:
         """Calibrated probability that one protein is soluble."""
-        logit = self(inputs)
+        return self._calibrate(self(inputs))
+
+    def _calibrate(self, logit: Float[Array, ""]) -> Float[Array, ""]:
         temperature = jax.lax.stop_gradient(jnp.asarray(self.temperature, logit.dtype))
         return jax.nn.sigmoid(logit / temperature)
+
+    def probability_and_distance(self, inputs: Inputs) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The probability, and the distance to the training proteins by `domain`; 0 without one."""
+        features = self.encoder.features(inputs)
+        probability = self._calibrate(self._score(features, inputs, None).mean())
+        if self.domain is None:
+            return probability, jnp.zeros(())
+        pooled = mean_pool(features.astype(jnp.float32), residue_mask(inputs))
+        return probability, self.domain.distance(pooled)
 
     def clean(self, sequence: str) -> Cleaned:
         """Clean a sequence as the training data were. Proteins over the length limit are refused."""
@@ -169,15 +200,23 @@ class SolubilityModel(eqx.Module):
         self, proteins: Sequence[Int[np.ndarray, " _"]], *, tokens_per_batch: int | None = None, progress: bool = False
     ) -> Float[np.ndarray, " n"]:
         """Probabilities of proteins that are cleaned and tokenized already; see `predict`."""
+        probabilities, _ = self.predict_with_distance(proteins, tokens_per_batch=tokens_per_batch, progress=progress)
+        return probabilities
+
+    def predict_with_distance(
+        self, proteins: Sequence[Int[np.ndarray, " _"]], *, tokens_per_batch: int | None = None, progress: bool = False
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Probabilities, and distances to the training proteins; see `probability_and_distance`."""
         proteins = as_sequence(proteins, "token arrays")
-        results = map_proteins(self.probability, proteins, tokens_per_batch=tokens_per_batch, progress=progress)
+        function = self.probability_and_distance
+        results = map_proteins(function, proteins, tokens_per_batch=tokens_per_batch, progress=progress)
         for number, tokens in enumerate(proteins, 1):
             if not is_residue(tokens).any():
                 raise InputError(f"protein {number} has no residue")
-        probabilities = np.array(results, np.float32)
+        probabilities, distances = np.array(results, np.float32).reshape(-1, 2).T
         if not np.isfinite(probabilities).all():
             raise InputError("the model gives NaN: its weights are damaged. Fetch it again.")
-        return probabilities
+        return probabilities, distances
 
     def save_pretrained(
         self,
@@ -214,10 +253,11 @@ class SolubilityModel(eqx.Module):
             self.calibration,
             self.limits,
             about.provenance,
+            None if self.domain is None else self.domain.config,
         )
         save_checkpoint(
             folder,
-            {"encoder": self.encoder, "head": self.head},
+            self._parts(),
             describe(sections),
             about.record,
             facts,
@@ -279,16 +319,21 @@ class SolubilityModel(eqx.Module):
         encoder = load_base(sections, source, hub)
         with at(folder / CONFIG):
             skeleton = sections.make_skeleton()
-            cls(skeleton["encoder"], skeleton["head"])
+            cls(**skeleton)
         given = None if encoder is None else base_leaves(skeleton, sections.form, encoder)
         parts = load_leaves(folder, skeleton, given, dtype=dtype, part="encoder.")
         about = About(sections.provenance, sections.base, read_record(folder))
-        settings = sections.cleaning, sections.calibration, sections.limits, about
-        return cls(parts["encoder"], parts["head"], *settings)
+        return cls(
+            **parts, cleaning=sections.cleaning, calibration=sections.calibration, limits=sections.limits, about=about
+        )
+
+    def _parts(self) -> dict[str, Any]:
+        """What is stored as arrays of its own."""
+        parts = {"encoder": self.encoder, "head": self.head}
+        return parts if self.domain is None else {**parts, "domain": self.domain}
 
     def __repr__(self) -> str:
-        parts = {"encoder": self.encoder, "head": self.head}
-        count = sum(leaf.size for leaf in named_leaves(parts).values())
+        count = sum(leaf.size for leaf in named_leaves([self.encoder, self.head]).values())
         names = f"{self.encoder.config.type} encoder, {self.head.config.type} head"
         return f"SolubilityModel({names}, {count:,} parameters)"
 

@@ -3,19 +3,29 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from eqxesm.data.cleaning import Cleaned
 from eqxesm.data.protein import Protein
+from eqxesm.domain import UNLIKE
 from eqxesm.errors import InputError, pluralise
+from eqxesm.forms import Calibration
 from eqxesm.model import SolubilityModel
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A row of the table that `eqxesm predict` writes. `length` is in residues as read."""
+    """A row of the table that `eqxesm predict` writes. `length` is in residues as read.
+
+    `low` and `high` are the ends of the interval around the probability, if the model has one (see
+    `Calibration`).
+    """
 
     id: str
     length: int
     probability: float | None
+    low: float | None
+    high: float | None
     soluble: bool | None
     note: str
 
@@ -44,12 +54,16 @@ def predict_proteins(
         more = f" ({pluralise(len(problems) - 1, 'more problem')})" if len(problems) > 1 else ""
         raise InputError(problems[0] + more)
     tokens = [model.tokenize(result) for result in good]
-    predicted = iter(model.predict_tokens(tokens, progress=progress).tolist())
-    threshold = model.calibration.threshold
-    return [
-        _make_row(protein, None if result is None else next(predicted), threshold, note)
-        for protein, result, note in zip(proteins, cleaned, notes, strict=True)
-    ]
+    predicted = zip(*model.predict_with_distance(tokens, progress=progress), strict=True)
+    calibration, limit = model.calibration, np.inf if model.domain is None else model.domain.limit
+    rows = []
+    for protein, result, note in zip(proteins, cleaned, notes, strict=True):
+        probability = None
+        if result is not None:
+            probability, distance = map(float, next(predicted))
+            note = "; ".join(filter(None, [note, UNLIKE if distance > limit else ""]))
+        rows.append(_make_row(protein, probability, calibration, note))
+    return rows
 
 
 def _clean(model: SolubilityModel, protein: Protein) -> tuple[Cleaned | None, str | None]:
@@ -62,7 +76,9 @@ def _clean(model: SolubilityModel, protein: Protein) -> tuple[Cleaned | None, st
         return None, str(error)
 
 
-def _make_row(protein: Protein, probability: float | None, threshold: float, note: str) -> Prediction:
+def _make_row(protein: Protein, probability: float | None, calibration: Calibration, note: str) -> Prediction:
     length = len("".join(protein.sequence.split()).rstrip("*"))
-    soluble = None if probability is None else probability >= threshold
-    return Prediction(protein.id, length, probability, soluble, note)
+    if probability is None:
+        return Prediction(protein.id, length, None, None, None, None, note)
+    low, high = calibration.interval(probability) or (None, None)
+    return Prediction(protein.id, length, probability, low, high, probability >= calibration.threshold, note)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from eqxesm import ESMC, Calibration, ESMCConfig, InputError, OneHot, SolubilityModel
 from eqxesm.data.cleaning import Cleaning
@@ -52,6 +53,15 @@ def test_probabilities_of_a_bfloat16_model_are_floats():
 def test_values_are_plain_python():
     row = predict_proteins(make(), proteins(GOOD), "file")[0]
     assert (type(row.probability), type(row.soluble), type(row.length)) == (float, bool, int)
+
+
+def test_the_interval_is_the_margin_in_logits():
+    model = make()
+    assert {(row.low, row.high) for row in predict_proteins(model, proteins(GOOD), "file")} == {(None, None)}
+    model = model.replace(calibration=Calibration(0.2, 0.5, margin=0.7))
+    for row in predict_proteins(model, proteins(GOOD), "file"):
+        expected = expit(logit(row.probability) + np.array([-0.7, 0.7]))
+        np.testing.assert_allclose([row.low, row.high], expected, rtol=1e-6)
 
 
 def test_a_protein_at_the_threshold_is_soluble():

@@ -19,6 +19,7 @@ expressed in E. coli. The table has one row per record, in the order of the file
   id           first word of the FASTA header, or id or number of the row
   length       residues as read
   probability  calibrated, 0 to 1
+  low, high    interval around it, if the model has one; eqxesm info says what it holds
   soluble      whether the probability reaches the model's threshold
   note         what was changed in the sequence, or why it was not predicted
 

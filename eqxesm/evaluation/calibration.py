@@ -1,10 +1,13 @@
-"""Temperature scaling."""
+"""Temperature scaling, and the interval around a probability."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from scipy.optimize import minimize_scalar
+from scipy.special import logit
 
 from eqxesm.data.labels import Labels, as_labels
+from eqxesm.errors import InputError
+from eqxesm.forms import COVERED, GROUP
 
 
 def fit_temperature(logits: Float[np.ndarray, " n"], labels: Labels) -> float:
@@ -16,3 +19,35 @@ def fit_temperature(logits: Float[np.ndarray, " n"], labels: Labels) -> float:
         return float(np.logaddexp(0.0, signs * scaled).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20.0]), method="bounded").x))
+
+
+def find_errors(
+    logits: Float[np.ndarray, " n"], labels: Labels, sources: Shaped[np.ndarray, " n"]
+) -> Float[np.ndarray, " groups"]:
+    """How far calibrated logits are from the logit of the share that is soluble, by group.
+
+    A group is `GROUP` proteins of one source that follow each other by their logit.
+    """
+    labels = as_labels(labels, len(logits))
+    errors = []
+    for source in np.unique(sources):
+        own = np.flatnonzero(sources == source)
+        own = own[np.argsort(logits[own], kind="stable")]
+        for group in (own[start : start + GROUP] for start in range(0, len(own) - GROUP + 1, GROUP)):
+            # Half a protein on each side, so that none and all have a logit.
+            share = (labels[group].sum() + 0.5) / (GROUP + 1)
+            errors.append(abs(logit(share) - logits[group].mean()))
+    return np.array(errors)
+
+
+def fit_margin(logits: Float[np.ndarray, " n"], labels: Labels, sources: Shaped[np.ndarray, " n"]) -> float:
+    """Half-width, in calibrated logits, within which `COVERED` of the groups of held-out proteins lie.
+
+    By split conformal prediction (Lei et al. 2018, doi:10.1080/01621459.2017.1307116): the quantile counts the next
+    group as one more.
+    """
+    errors = np.sort(find_errors(logits, labels, sources))
+    rank = int(np.ceil(COVERED * (len(errors) + 1)))
+    if rank > len(errors):
+        raise InputError(f"{len(errors)} groups of {GROUP} held-out proteins of one source are too few for a margin")
+    return float(errors[rank - 1])

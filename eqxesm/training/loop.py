@@ -111,7 +111,10 @@ def fit(
             report(epoch)
     trained = SolubilityModel.from_pretrained(state.model) if state else eqx.combine(best, setup.frozen)
     # On the devices calibration and limits were float32 and int32. These are exact.
-    trained = trained.replace(calibration=model.calibration, limits=model.limits, about=about)
+    # The domain was that of the features before.
+    trained = SolubilityModel(
+        trained.encoder, trained.head, trained.cleaning, model.calibration, model.limits, about=about
+    )
     return trained, list(run.epochs)
 
 

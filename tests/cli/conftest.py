@@ -24,7 +24,7 @@ def model() -> SolubilityModel:
     config = CompositionMLPConfig(OneHot().d_model, (4,))
     head = CompositionMLP(config, key=jax.random.key(0))
     about = About(Provenance("a test", license="mit"))
-    return SolubilityModel(OneHot(), head, Cleaning(), Calibration(0.2, 0.5), Limits(60), about)
+    return SolubilityModel(OneHot(), head, Cleaning(), Calibration(0.2, 0.5, 0.5), Limits(60), about)
 
 
 @pytest.fixture(scope="session")

@@ -18,16 +18,19 @@ from eqxesm.cli.main import main
 
 FASTA = ">a one\nMKVLLAAG\n>b\nMKJ\nWW*\n>c,d\nGSHMWWYYFFPPL\n"
 SEQUENCES = ["MKVLLAAG", "MKJWW*", "GSHMWWYYFFPPL"]
-COLUMNS = ["id", "length", "probability", "soluble", "note"]
+COLUMNS = ["id", "length", "probability", "low", "high", "soluble", "note"]
 
 
 def expected_rows(model) -> list[dict]:
     probabilities = model.predict(SEQUENCES).tolist()
     notes = ["", "trailing * removed; 1 unknown letter (J) replaced by X", ""]
-    return [
-        {"id": i, "length": n, "probability": p, "soluble": p >= 0.5, "note": note}
-        for i, n, p, note in zip(("a", "b", "c,d"), (8, 5, 13), probabilities, notes, strict=True)
-    ]
+    rows = []
+    for i, n, p, note in zip(("a", "b", "c,d"), (8, 5, 13), probabilities, notes, strict=True):
+        low, high = model.calibration.interval(p)
+        rows.append(
+            {"id": i, "length": n, "probability": p, "low": low, "high": high, "soluble": p >= 0.5, "note": note}
+        )
+    return rows
 
 
 # Tables
@@ -40,11 +43,10 @@ def test_prints_a_table(run, write, model):
     header, *lines = out.splitlines()
     assert header.split() == COLUMNS
     for line, row in zip(lines, expected_rows(model), strict=True):
-        words = line.split(maxsplit=4)
-        assert words[:4] == [
-            row["id"], str(row["length"]), f"{row['probability']:.3f}", "yes" if row["soluble"] else "no",
-        ]  # fmt: skip
-        assert words[4:] == ([row["note"]] if row["note"] else [])
+        words = line.split(maxsplit=6)
+        numbers = [f"{row[name]:.3f}" for name in ("probability", "low", "high")]
+        assert words[:6] == [row["id"], str(row["length"]), *numbers, "yes" if row["soluble"] else "no"]
+        assert words[6:] == ([row["note"]] if row["note"] else [])
 
 
 @pytest.mark.parametrize(("ending", "delimiter"), [("csv", ","), ("tsv", "\t")])
