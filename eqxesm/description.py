@@ -24,16 +24,16 @@ def describe_model(model: SolubilityModel) -> dict[str, str]:
         "encoder": _describe_part(model.encoder),
         "head": _describe_part(model.head),
         "precision": ", ".join(sorted(dtypes)),
-        "cleaning": _format_fields(model.cleaning),
-        "calibration": _format_fields(model.calibration),
+        "cleaning": format_fields(model.cleaning),
+        "calibration": format_fields(model.calibration),
         "interval": _describe_interval(model.calibration),
-        "limits": _format_fields(model.limits),
+        "limits": format_fields(model.limits),
         "domain": _describe_domain(model.domain),
         "source": origin.source,
         "revision": origin.revision or "not recorded",
         "licence": origin.license or "not recorded",
         "base": f"{base.repository} at {base.revision}" if base else "",
-        "adapters": _format_fields(adapter) if adapter else "",
+        "adapters": format_fields(adapter) if adapter else "",
         "record": facts.get("summary", "not recorded"),
     }
     return {heading: text for heading, text in pairs.items() if text}
@@ -42,7 +42,7 @@ def describe_model(model: SolubilityModel) -> dict[str, str]:
 def _describe_part(part: Any) -> str:
     arrays = jax.tree.leaves(eqx.filter(part, eqx.is_array))
     size = f"{sum(array.size for array in arrays):,} parameters"
-    return "; ".join(filter(None, (part.config.type, size, _format_fields(part.config))))
+    return "; ".join(filter(None, (part.config.type, size, format_fields(part.config))))
 
 
 def _describe_interval(calibration: Calibration) -> str:
@@ -63,11 +63,13 @@ def _describe_domain(domain: Domain | None) -> str:
     )
 
 
-def _format_fields(config: Any) -> str:
-    values = dataclasses.asdict(config)
-    values.pop("type", None)
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in values.items()
-        if value is not None
-    )
+def format_fields(config: Any) -> str:
+    """The fields of a configuration in words."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return ", ".join(_format_field(name, each) for name, each in values.items() if name != "type" and each is not None)
+
+
+def _format_field(name: str, value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        return f"{name} {getattr(value, 'type', '')} ({format_fields(value)})"
+    return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"

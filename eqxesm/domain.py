@@ -21,7 +21,7 @@ SHRINKAGE = 0.01
 
 @configuration
 class DomainConfig:
-    """What share of held-out proteins lies within the limit of a `Domain` of features of this width."""
+    """The width of the features, and the share of held-out proteins within the limit of a `Domain`."""
 
     d_model: Annotated[int, Gt(0), Lt(2**20)]
     share: Annotated[float, Gt(0), Lt(1)] = 0.99
@@ -64,4 +64,5 @@ class Domain(eqx.Module):
 
     def distance(self, pooled: Float[AnyArray, " d_model"]) -> Float[Array, ""]:
         """Distance of a protein, by the mean of its features, in standard deviations."""
-        return jnp.linalg.norm(jnp.asarray(self.whiten) @ (pooled - jnp.asarray(self.centre)))
+        centre, whiten, pooled = (jnp.asarray(each, jnp.float32) for each in (self.centre, self.whiten, pooled))
+        return jnp.linalg.norm(jnp.matmul(whiten, pooled - centre, precision="highest"))

@@ -6,13 +6,13 @@ the fingerprint of its parameters, and hold what was trained on top of it.
 
 import dataclasses
 import logging
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import equinox as eqx
 import jax
+import scipy.special
 from annotated_types import Gt, Lt
 from jaxtyping import PyTree
 from pydantic import model_serializer
@@ -50,7 +50,7 @@ class Calibration:
 
     temperature: Annotated[Positive, Lt(1e9)] = 1.0
     threshold: Annotated[float, Gt(0), Lt(1)] = 0.5
-    margin: NotNegative | None = None
+    margin: Annotated[NotNegative, Lt(100)] | None = None
 
     _serialiser = model_serializer(mode="wrap")(leave_out_unset)
 
@@ -58,11 +58,9 @@ class Calibration:
         """The interval around a calibrated probability, if the model has one."""
         if self.margin is None:
             return None
-        if not 0 < probability < 1:
-            return probability, probability
-        logit = math.log(probability / (1 - probability))
-        low, high = (1 / (1 + math.exp(-(logit + side * self.margin))) for side in (-1, 1))
-        return low, high
+        # A probability that is rounded to 0 or 1 is uncertain, too.
+        logit = scipy.special.logit(min(max(probability, 1e-7), 1 - 1e-7))
+        return float(scipy.special.expit(logit - self.margin)), float(scipy.special.expit(logit + self.margin))
 
 
 @configuration
@@ -107,6 +105,12 @@ class ModelSections:
     limits: Limits
     provenance: Provenance | None
     domain: DomainConfig | None = None
+
+    @model_serializer(mode="wrap")
+    def _write(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        values = serialise(self)
+        # So that earlier versions read a model without one.
+        return values if self.domain is not None else {key: values[key] for key in values if key != "domain"}
 
     def __post_init__(self):
         if self.form != "full" and (self.base is None or self.base.sha256 is None):

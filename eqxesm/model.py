@@ -1,5 +1,6 @@
 """From a protein sequence to the probability that it is soluble when expressed in E. coli."""
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -49,7 +50,7 @@ class SolubilityModel(eqx.Module):
     head: AbstractHead
     temperature: Float[AnyArray, ""]
     threshold: Float[AnyArray, ""]
-    margin: Float[AnyArray, ""] | None
+    margin: Float[AnyArray, ""]
     max_residues: Int[AnyArray, ""]
     min_residues: Int[AnyArray, ""]
     trained_residues: Int[AnyArray, ""]
@@ -77,7 +78,8 @@ class SolubilityModel(eqx.Module):
         self.head = head
         self.temperature = np.array(calibration.temperature)
         self.threshold = np.array(calibration.threshold)
-        self.margin = None if calibration.margin is None else np.array(calibration.margin)
+        # An array in any case, so that models with and without one share a compiled function.
+        self.margin = np.array(np.nan if calibration.margin is None else calibration.margin)
         self.max_residues = np.array(limits.max_residues)
         self.min_residues = np.array(limits.min_residues)
         self.trained_residues = np.array(limits.trained_residues or limits.max_residues)
@@ -87,8 +89,8 @@ class SolubilityModel(eqx.Module):
 
     @property
     def calibration(self) -> Calibration:
-        margin = None if self.margin is None else float(self.margin)
-        return Calibration(float(self.temperature), float(self.threshold), margin)
+        margin = float(self.margin)
+        return Calibration(float(self.temperature), float(self.threshold), None if np.isnan(margin) else margin)
 
     @property
     def limits(self) -> Limits:
@@ -106,15 +108,20 @@ class SolubilityModel(eqx.Module):
         about: About | None = None,
         domain: Domain | None = None,
     ) -> "SolubilityModel":
-        """The model with other parts or settings."""
+        """The model with other parts or settings.
+
+        A new part makes a margin void, and a new encoder the domain: both are dropped unless they are given.
+        """
+        same = encoder is None and head is None
+        known = self.calibration if same else dataclasses.replace(self.calibration, margin=None)
         return SolubilityModel(
             encoder or self.encoder,
             head or self.head,
             cleaning or self.cleaning,
-            calibration or self.calibration,
+            calibration or known,
             limits or self.limits,
             about or self.about,
-            domain or self.domain,
+            domain or (self.domain if encoder is None else None),
         )
 
     def __call__(self, inputs: Inputs, *, key: PRNGKeyArray | None = None, remat: bool = False) -> Float[Array, ""]:
@@ -147,11 +154,11 @@ class SolubilityModel(eqx.Module):
         return jax.nn.sigmoid(logit / temperature)
 
     def probability_and_distance(self, inputs: Inputs) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The probability, and the distance to the training proteins by `domain`; 0 without one."""
+        """The probability, and the distance to the training proteins by `domain`; NaN without one."""
         features = self.encoder.features(inputs)
         probability = self._calibrate(self._score(features, inputs, None).mean())
         if self.domain is None:
-            return probability, jnp.zeros(())
+            return probability, jnp.array(jnp.nan)
         pooled = mean_pool(features.astype(jnp.float32), residue_mask(inputs))
         return probability, self.domain.distance(pooled)
 
@@ -214,7 +221,8 @@ class SolubilityModel(eqx.Module):
             if not is_residue(tokens).any():
                 raise InputError(f"protein {number} has no residue")
         probabilities, distances = np.array(results, np.float32).reshape(-1, 2).T
-        if not np.isfinite(probabilities).all():
+        damaged = not np.isfinite(probabilities).all() or (self.domain is not None and np.isnan(distances).any())
+        if damaged:
             raise InputError("the model gives NaN: its weights are damaged. Fetch it again.")
         return probabilities, distances
 

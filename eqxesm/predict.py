@@ -17,16 +17,16 @@ from eqxesm.model import SolubilityModel
 class Prediction:
     """A row of the table that `eqxesm predict` writes. `length` is in residues as read.
 
-    `low` and `high` are the ends of the interval around the probability, if the model has one (see
+    `interval_low` and `interval_high` are the ends of the interval around the probability, if the model has one (see
     `Calibration`).
     """
 
     id: str
     length: int
     probability: float | None
-    low: float | None
-    high: float | None
     soluble: bool | None
+    interval_low: float | None
+    interval_high: float | None
     note: str
 
 
@@ -55,7 +55,7 @@ def predict_proteins(
         raise InputError(problems[0] + more)
     tokens = [model.tokenize(result) for result in good]
     predicted = zip(*model.predict_with_distance(tokens, progress=progress), strict=True)
-    calibration, limit = model.calibration, np.inf if model.domain is None else model.domain.limit
+    calibration, limit = model.calibration, np.inf if model.domain is None else float(model.domain.limit)
     rows = []
     for protein, result, note in zip(proteins, cleaned, notes, strict=True):
         probability = None
@@ -81,4 +81,4 @@ def _make_row(protein: Protein, probability: float | None, calibration: Calibrat
     if probability is None:
         return Prediction(protein.id, length, None, None, None, None, note)
     low, high = calibration.interval(probability) or (None, None)
-    return Prediction(protein.id, length, probability, low, high, probability >= calibration.threshold, note)
+    return Prediction(protein.id, length, probability, probability >= calibration.threshold, low, high, note)

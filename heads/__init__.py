@@ -8,10 +8,18 @@ from typing import Annotated, Any, Union
 
 from pydantic import Field
 
-from heads.base import AbstractHead
+from heads.base import FIXED, AbstractHead, PooledHead
 from heads.composition import CompositionMLP, CompositionMLPConfig
 from heads.conv import Convolution, ConvolutionConfig
-from heads.ensemble import MEMBERS, Ensemble, EnsembleConfig
+from heads.ensemble import (
+    MEMBERS,
+    Ensemble,
+    EnsembleConfig,
+    find_pooling,
+    score_pooled,
+    standardise,
+    wants_standardising,
+)
 from heads.mlp import AttentionPoolMLP, AttentionPoolMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 from heads.windows import WindowMLP, WindowMLPConfig
 
@@ -22,6 +30,7 @@ HeadConfig: Any = Annotated[Union[tuple(HEADS)], Field(discriminator="type")]  #
 """Any head's configuration, told by its `type`."""
 
 __all__ = [
+    "FIXED",
     "HEADS",
     "AbstractHead",
     "AttentionPoolMLP",
@@ -35,6 +44,11 @@ __all__ = [
     "HeadConfig",
     "MeanPoolMLP",
     "MeanPoolMLPConfig",
+    "PooledHead",
     "WindowMLP",
     "WindowMLPConfig",
+    "find_pooling",
+    "score_pooled",
+    "standardise",
+    "wants_standardising",
 ]

@@ -6,9 +6,13 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+FIXED = ("centre", "scale")
+"""Names of the arrays of a head that put its inputs on one scale. They are not trained."""
+
 Features = Float[Array, "length d_model"]
 Mask = Bool[Array, " length"]
 Logit = Float[Array, ""]
+Pooled = Float[Array, " d_pooled"]
 Key = PRNGKeyArray | None
 
 
@@ -28,3 +32,26 @@ class AbstractHead(eqx.Module):
     def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Float[Array, " members"]:
         """Logits of every member of an ensemble; of any other head, its one."""
         return self(features, mask, key=key)[None]
+
+
+class PooledHead(AbstractHead):
+    """A head that pools residues by no parameter, and scores what comes of it.
+
+    So what a frozen encoder makes of a protein can be pooled once, before training.
+    """
+
+    @property
+    @abstractmethod
+    def pooling(self) -> str:
+        """Names how residues are pooled: heads with the same name pool alike."""
+
+    @abstractmethod
+    def pool(self, features: Features, mask: Mask) -> Pooled:
+        """What is scored of one protein."""
+
+    @abstractmethod
+    def score(self, pooled: Pooled, *, key: Key = None) -> Logit:
+        """The logit of what `pool` makes."""
+
+    def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
+        return self.score(self.pool(features, mask), key=key)

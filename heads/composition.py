@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from heads.base import AbstractHead, Features, Key, Logit, Mask
+from heads.base import Features, Key, Logit, Mask, Pooled, PooledHead
 from heads.fields import Fraction, Width, Widths, configuration
 from heads.mlp import MLP
 from heads.pooling import count, mean_pool
@@ -22,7 +22,7 @@ class CompositionMLPConfig:
     type: Literal["composition_mlp"] = "composition_mlp"
 
 
-class CompositionMLP(AbstractHead):
+class CompositionMLP(PooledHead):
     """Amino-acid frequencies and log length through hidden layers. Takes one-hot features."""
 
     mlp: MLP
@@ -32,8 +32,15 @@ class CompositionMLP(AbstractHead):
         self.mlp = MLP(config.d_model + 1, config.hidden, config.dropout, key=key)
         self.config = config
 
-    def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
+    @property
+    def pooling(self) -> str:
+        return "composition"
+
+    def pool(self, features: Features, mask: Mask) -> Pooled:
         # Scaled to about 1: a residue's frequency is near 1/20, a length near 300.
         frequencies = 20 * mean_pool(features, mask)
         length = jnp.log(count(mask) / 300).astype(features.dtype)
-        return self.mlp(jnp.concatenate([frequencies, length[None]]), key=key)
+        return jnp.concatenate([frequencies, length[None]])
+
+    def score(self, pooled: Pooled, *, key: Key = None) -> Logit:
+        return self.mlp(pooled, key=key)

@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal, Union
 
 import equinox as eqx
 import jax
+import numpy as np
 from annotated_types import Ge, Le
 from jaxtyping import Array, Float, PRNGKeyArray
 from pydantic import Field, model_validator
 
-from heads.base import AbstractHead, Features, Key, Logit, Mask
+from heads.base import AbstractHead, Features, Key, Logit, Mask, Pooled, PooledHead
 from heads.composition import CompositionMLP, CompositionMLPConfig
 from heads.conv import Convolution, ConvolutionConfig
 from heads.fields import Width, configuration
@@ -56,7 +57,7 @@ class Ensemble(AbstractHead):
     2017, arXiv:1612.01474).
     """
 
-    members: AbstractHead
+    members: Any
     config: EnsembleConfig = eqx.field(static=True)
 
     def __init__(self, config: EnsembleConfig, *, key: PRNGKeyArray):
@@ -70,9 +71,38 @@ class Ensemble(AbstractHead):
         return self.logits(features, mask, key=key).mean()
 
     def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Float[Array, " members"]:
+        if isinstance(self.members, PooledHead):
+            return self.score_pooled(self.members.pool(features, mask), key=key)
+        return self._map(lambda member, key: member(features, mask, key=key), key)
+
+    def score_pooled(self, pooled: Pooled, *, key: Key = None) -> Float[Array, " members"]:
+        """The logits of members that pool alike, of what they pool."""
+        return self._map(lambda member, key: member.score(pooled, key=key), key)
+
+    def _map(self, score: Callable[[Any, Key], Logit], key: Key) -> Float[Array, " members"]:
         keys = None if key is None else jax.random.split(key, self.config.members)
-
-        def score(member: AbstractHead, key: Key) -> Logit:
-            return member(features, mask, key=key)
-
         return eqx.filter_vmap(score)(self.members, keys)
+
+
+def find_pooling(head: AbstractHead) -> PooledHead | None:
+    """The part of a head that pools by no parameter, if it does; of an ensemble, its members."""
+    inner = head.members if isinstance(head, Ensemble) else head
+    return inner if isinstance(inner, PooledHead) else None
+
+
+def score_pooled(head: Any, pooled: Pooled, *, key: Key = None) -> Float[Array, " members"]:
+    """Logits of what `find_pooling(head)` pools."""
+    return head.score_pooled(pooled, key=key) if isinstance(head, Ensemble) else head.score(pooled, key=key)[None]
+
+
+def wants_standardising(head: Any) -> bool:
+    """Whether a head puts its inputs on one scale, and does not know the scale yet."""
+    inner = find_pooling(head)
+    return isinstance(inner, WindowMLP) and bool((inner.centre == 0).all() and (inner.scale == 1).all())
+
+
+def standardise(head: Any, pooled: Float[np.ndarray, "n d_pooled"]) -> Any:
+    """The head with the scale of what it pools of training proteins; see `wants_standardising`."""
+    if isinstance(head, Ensemble):
+        return eqx.tree_at(lambda head: head.members, head, head.members.standardise(pooled))
+    return head.standardise(pooled)

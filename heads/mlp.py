@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from equinox.nn import Conv1d, Dropout, Linear
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from heads.base import AbstractHead, Features, Key, Logit, Mask
+from heads.base import AbstractHead, Features, Key, Logit, Mask, Pooled, PooledHead
 from heads.fields import Fraction, OddWidth, Width, Widths, configuration
 from heads.pooling import attention_pool, masked, max_pool, mean_pool
 
@@ -44,7 +44,7 @@ class MeanPoolMLPConfig:
     type: Literal["mean_pool_mlp"] = "mean_pool_mlp"
 
 
-class MeanPoolMLP(AbstractHead):
+class MeanPoolMLP(PooledHead):
     """Mean over residues, then hidden layers: the usual head on a frozen language model."""
 
     mlp: MLP
@@ -54,8 +54,15 @@ class MeanPoolMLP(AbstractHead):
         self.mlp = MLP(config.d_model, config.hidden, config.dropout, key=key)
         self.config = config
 
-    def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
-        return self.mlp(mean_pool(features, mask), key=key)
+    @property
+    def pooling(self) -> str:
+        return "mean"
+
+    def pool(self, features: Features, mask: Mask) -> Pooled:
+        return mean_pool(features, mask)
+
+    def score(self, pooled: Pooled, *, key: Key = None) -> Logit:
+        return self.mlp(pooled, key=key)
 
 
 @configuration

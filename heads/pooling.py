@@ -4,9 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from heads.base import Features, Mask
-
-Pooled = Float[Array, " d_model"]
+from heads.base import Features, Mask, Pooled
 
 
 def count(mask: Mask) -> Float[Array, ""]:

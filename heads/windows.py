@@ -1,64 +1,78 @@
-"""Averages of residue properties over windows, and their extremes along the protein."""
+"""Averages of features over windows along the protein: their extremes and spread."""
 
 from typing import Annotated, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import MaxLen, MinLen
-from equinox.nn import Linear
 from jaxtyping import Array, Float, PRNGKeyArray
 from pydantic import Strict
 
-from heads.base import AbstractHead, Features, Key, Logit, Mask
+from heads.base import Features, Key, Logit, Mask, Pooled, PooledHead
 from heads.fields import Fraction, OddWidth, Width, Widths, configuration
 from heads.mlp import MLP
 from heads.pooling import count, masked, max_pool, mean_pool
+
+MIN_SPREAD = 1e-3
+"""Added to the spread of what is pooled, so that what never varies does not blow up."""
 
 Windows = Annotated[tuple[OddWidth, ...], Strict(False), MinLen(1), MaxLen(64)]
 
 
 @configuration
 class WindowMLPConfig:
-    """Sizes of a `WindowMLP`. `properties` is how many are learned; `windows` are in residues."""
+    """Sizes of a `WindowMLP`. `windows` are in residues."""
 
     d_model: Width
-    properties: Width = 16
     windows: Windows = (7, 19, 41)
     hidden: Widths = (128,)
     dropout: Fraction = 0.3
     type: Literal["window_mlp"] = "window_mlp"
 
 
-class WindowMLP(AbstractHead):
-    """Hidden layers over mean features, log length, and what windows say of learned properties.
+class WindowMLP(PooledHead):
+    """Hidden layers over mean features, log length, and averages over windows of every feature.
 
-    A property, such as charge or hydropathy, is linear in the features of a residue. It is averaged over windows
-    around each residue; their largest and smallest value and their spread along the protein go on.
+    A feature is averaged over a window around each residue; the largest and smallest average and their spread along
+    the protein go on. What goes into the hidden layers is shifted by `centre` and divided by `scale`. Training on
+    frozen features sets these two once, from the training proteins.
     """
 
-    property: Linear
+    centre: Float[Array, " d_pooled"]
+    scale: Float[Array, " d_pooled"]
     mlp: MLP
     config: WindowMLPConfig = eqx.field(static=True)
 
     def __init__(self, config: WindowMLPConfig, *, key: PRNGKeyArray):
-        first, second = jax.random.split(key)
-        self.property = Linear(config.d_model, config.properties, use_bias=False, key=first)
-        d_in = config.d_model + 1 + 3 * len(config.windows) * config.properties
-        self.mlp = MLP(d_in, config.hidden, config.dropout, key=second)
+        d_pooled = (1 + 3 * len(config.windows)) * config.d_model + 1
+        self.centre, self.scale = jnp.zeros(d_pooled), jnp.ones(d_pooled)
+        self.mlp = MLP(d_pooled, config.hidden, config.dropout, key=key)
         self.config = config
 
-    def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
+    @property
+    def pooling(self) -> str:
+        return f"windows {', '.join(map(str, self.config.windows))}"
+
+    def pool(self, features: Features, mask: Mask) -> Pooled:
         features = masked(features, mask)
-        properties = features @ self.property.weight.T
         parts = [mean_pool(features, mask), jnp.log(count(mask) / 300).astype(features.dtype)[None]]
         for window in self.config.windows:
-            averages = window_mean(properties, mask, window)
+            averages = window_mean(features, mask, window)
             centred = averages - mean_pool(averages, mask)[None]
             # The root of zero has no slope.
             spread = jnp.sqrt(mean_pool(centred**2, mask) + 1e-6)
             parts += [max_pool(averages, mask), -max_pool(-averages, mask), spread]
-        return self.mlp(jnp.concatenate(parts), key=key)
+        return jnp.concatenate(parts)
+
+    def score(self, pooled: Pooled, *, key: Key = None) -> Logit:
+        return self.mlp((pooled - self.centre) / self.scale, key=key)
+
+    def standardise(self, pooled: Float[np.ndarray, "n d_pooled"]) -> "WindowMLP":
+        centre, scale = pooled.mean(axis=0, dtype=np.float64), pooled.std(axis=0, dtype=np.float64) + MIN_SPREAD
+        # Members of an ensemble have them in rows.
+        wide = [jnp.broadcast_to(each.astype(np.float32), self.centre.shape) for each in (centre, scale)]
+        return eqx.tree_at(lambda head: (head.centre, head.scale), self, tuple(wide))
 
 
 def window_mean(

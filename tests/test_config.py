@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from eqxesm.checkpoint.record import Base, Provenance
 from eqxesm.config import COMMIT, REPOSITORY, SHA256, configuration, describe, parse, without_none
 from eqxesm.data.cleaning import Cleaning
+from eqxesm.domain import DomainConfig
 from eqxesm.encoders import PRESETS, EncoderConfig, ESMCConfig, OneHotConfig
 from eqxesm.encoders.lora import LoRAConfig
 from eqxesm.errors import InputError
@@ -28,6 +29,7 @@ from heads import (
     EnsembleConfig,
     HeadConfig,
     MeanPoolMLPConfig,
+    WindowMLPConfig,
 )
 from heads.fields import Count, Fraction, NotNegative, OddWidth, Positive, Widths
 
@@ -45,6 +47,9 @@ CONFIGURATIONS = [
     AttentionPoolMLPConfig(64, 3),
     ConvolutionConfig(25, channels=8),
     CompositionMLPConfig(25, ()),
+    WindowMLPConfig(25, (3, 5)),
+    EnsembleConfig(25, CompositionMLPConfig(25), 7),
+    DomainConfig(25, 0.9),
     *PRESETS.values(),
 ]
 SECTIONS = ModelSections(
@@ -83,13 +88,16 @@ def test_a_configuration_is_written_and_read_as_it_was(config):
 @pytest.mark.parametrize("config", CONFIGURATIONS, ids=lambda config: type(config).__name__)
 def test_keys_are_the_fields_in_order(config):
     # Left out while not set, so that earlier versions read the file.
-    unset = {"truncate", "trained_residues"}
+    unset = {"truncate", "trained_residues", "margin"}
     expected = [field.name for field in dataclasses.fields(config) if field.name not in unset]
     assert list(describe(config)) == expected
 
 
 def test_a_later_setting_is_written_where_it_is_set():
     assert describe(Cleaning(truncate=9))["truncate"] == 9
+    assert describe(Calibration(margin=0.5))["margin"] == 0.5
+    assert "domain" not in describe(SECTIONS)
+    assert describe(dataclasses.replace(SECTIONS, domain=DomainConfig(64)))["domain"] == {"d_model": 64, "share": 0.99}
     assert describe(Limits(9, 1, 5)) == {"max_residues": 9, "min_residues": 1, "trained_residues": 5}
 
 

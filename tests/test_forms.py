@@ -5,11 +5,13 @@ import json
 
 import equinox as eqx
 import jax
+import numpy as np
 import pytest
 from hub_models import BASE, CONFIG, make_trained, predict_bits, refusal
 
 from eqxesm import ESMC, SolubilityModel
 from eqxesm.checkpoint.leaves import named_leaves
+from eqxesm.domain import Domain
 from eqxesm.encoders import cast
 from eqxesm.encoders.lora import LoRAConfig, add_lora, find_adapters, merge_lora
 
@@ -34,6 +36,15 @@ def test_refuses_forms_that_do_not_fit_the_model(base, refused):
     assert "the encoder has no adapters" in refused(frozen, "adapter")
     assert "the encoder has adapters, which form head leaves out" in refused(lora, "head")
     assert "not that of" in refused(merge_lora(lora), "head")
+
+
+@pytest.mark.parametrize(("strategy", "form"), [("frozen", "head"), ("lora", "adapter")])
+def test_a_domain_is_stored_in_every_form(strategy, form, base, tmp_path):
+    width = CONFIG.d_model
+    domain = Domain.fit(np.eye(width, dtype=np.float32), np.eye(width, dtype=np.float32))
+    make_trained(base, strategy).replace(domain=domain).save_pretrained(tmp_path / "model", form=form)
+    loaded = SolubilityModel.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.domain.whiten, domain.whiten)
 
 
 @pytest.mark.usefixtures("base")

@@ -57,11 +57,13 @@ def test_values_are_plain_python():
 
 def test_the_interval_is_the_margin_in_logits():
     model = make()
-    assert {(row.low, row.high) for row in predict_proteins(model, proteins(GOOD), "file")} == {(None, None)}
+    assert {(row.interval_low, row.interval_high) for row in predict_proteins(model, proteins(GOOD), "file")} == {
+        (None, None)
+    }
     model = model.replace(calibration=Calibration(0.2, 0.5, margin=0.7))
     for row in predict_proteins(model, proteins(GOOD), "file"):
         expected = expit(logit(row.probability) + np.array([-0.7, 0.7]))
-        np.testing.assert_allclose([row.low, row.high], expected, rtol=1e-6)
+        np.testing.assert_allclose([row.interval_low, row.interval_high], expected, rtol=1e-6)
 
 
 def test_a_protein_at_the_threshold_is_soluble():

@@ -19,8 +19,9 @@ expressed in E. coli. The table has one row per record, in the order of the file
   id           first word of the FASTA header, or id or number of the row
   length       residues as read
   probability  calibrated, 0 to 1
-  low, high    interval around it, if the model has one; eqxesm info says what it holds
   soluble      whether the probability reaches the model's threshold
+  interval_low, interval_high
+               around the probability, if the model has an interval; see eqxesm info
   note         what was changed in the sequence, or why it was not predicted
 
 A record that cannot be predicted gets a note and no probability. Nothing is ever cut to a length.

@@ -49,7 +49,10 @@ def nearest_identity(
 def nearest_identity_to_few(
     proteins: Sequence[str], few: Sequence[str], *, coverage: float = 0.5
 ) -> Float[np.ndarray, " proteins"] | None:
-    """The same as `nearest_identity(proteins, few)`, found by searching with the few: faster by their number."""
+    """As `nearest_identity(proteins, few)`, but found by searching with the few, which takes far less time.
+
+    E-values grow with what is searched, so that weaker hits are missed: use it where none need be found.
+    """
     if shutil.which(PROGRAM) is None:
         return None
     nearest = np.zeros(len(proteins))

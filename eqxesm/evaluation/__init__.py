@@ -2,7 +2,7 @@
 
 from eqxesm.evaluation.assess import assess
 from eqxesm.evaluation.baselines import Baselines, CompositionRegression, fit_baselines
-from eqxesm.evaluation.calibration import find_errors, fit_margin, fit_temperature
+from eqxesm.evaluation.calibration import fit_margin, fit_temperature, group_errors
 from eqxesm.evaluation.features import is_untagged_met
 from eqxesm.evaluation.metrics import Interval, evaluate, expected_calibration_error, to_json
 
@@ -13,10 +13,10 @@ __all__ = [
     "assess",
     "evaluate",
     "expected_calibration_error",
-    "find_errors",
     "fit_baselines",
     "fit_margin",
     "fit_temperature",
+    "group_errors",
     "is_untagged_met",
     "to_json",
 ]

@@ -21,21 +21,21 @@ def fit_temperature(logits: Float[np.ndarray, " n"], labels: Labels) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20.0]), method="bounded").x))
 
 
-def find_errors(
+def group_errors(
     logits: Float[np.ndarray, " n"], labels: Labels, sources: Shaped[np.ndarray, " n"]
 ) -> Float[np.ndarray, " groups"]:
     """How far calibrated logits are from the logit of the share that is soluble, by group.
 
-    A group is `GROUP` proteins of one source that follow each other by their logit.
+    A group is at least `GROUP` proteins of one source with neighbouring logits. A smaller source has none.
     """
     labels = as_labels(labels, len(logits))
     errors = []
     for source in np.unique(sources):
         own = np.flatnonzero(sources == source)
         own = own[np.argsort(logits[own], kind="stable")]
-        for group in (own[start : start + GROUP] for start in range(0, len(own) - GROUP + 1, GROUP)):
+        for group in np.array_split(own, len(own) // GROUP) if len(own) >= GROUP else ():
             # Half a protein on each side, so that none and all have a logit.
-            share = (labels[group].sum() + 0.5) / (GROUP + 1)
+            share = (labels[group].sum() + 0.5) / (len(group) + 1)
             errors.append(abs(logit(share) - logits[group].mean()))
     return np.array(errors)
 
@@ -46,7 +46,7 @@ def fit_margin(logits: Float[np.ndarray, " n"], labels: Labels, sources: Shaped[
     By split conformal prediction (Lei et al. 2018, doi:10.1080/01621459.2017.1307116): the quantile counts the next
     group as one more.
     """
-    errors = np.sort(find_errors(logits, labels, sources))
+    errors = np.sort(group_errors(logits, labels, sources))
     rank = int(np.ceil(COVERED * (len(errors) + 1)))
     if rank > len(errors):
         raise InputError(f"{len(errors)} groups of {GROUP} held-out proteins of one source are too few for a margin")

@@ -17,7 +17,8 @@ from eqxesm.inference import map_proteins
 from eqxesm.model import SolubilityModel
 from eqxesm.sequences import as_sequence
 from eqxesm.training.config import TrainConfig
-from eqxesm.training.features import compute_features, is_pooled
+from eqxesm.training.features import FrozenFeatures, compute_features
+from heads import find_pooling
 
 Collate = Callable[[Int[np.ndarray, " _"], int, np.random.Generator], Any]
 """Makes the inputs of some proteins, by their indices, padded to a length; what is random comes from the generator."""
@@ -72,43 +73,55 @@ def _count(tokens: Int[np.ndarray, " _"]) -> int:
 
 @dataclass(frozen=True)
 class InputSet:
-    """A set of proteins, and the function that makes a model's inputs of them."""
+    """A set of proteins, the function that makes a model's inputs of them, and features if they are frozen."""
 
     examples: Examples
     collate: Collate
+    features: FrozenFeatures | None = None
+
+
+def add_random_ends(tokens: Int[np.ndarray, " _"], share: float, rng: np.random.Generator) -> Int[np.ndarray, " _"]:
+    """A protein with random vector residues before it, behind it, or both, each with the probability `share`."""
+    for at in (1, -1):
+        if rng.random() < share:
+            tokens = np.insert(tokens, at, Tokenizer().encode(random_end(rng, at > 0))[1:-1])
+    return tokens
 
 
 def add_vectors(examples: Examples, share: float) -> InputSet:
     """The proteins, a share of them with random vector residues before or behind them."""
 
-    def add(tokens: Int[np.ndarray, " _"], rng: np.random.Generator) -> Int[np.ndarray, " _"]:
-        for at in (1, -1):
-            if rng.random() < share:
-                tokens = np.insert(tokens, at, Tokenizer().encode(random_end(rng, at > 0))[1:-1])
-        return tokens
-
     def collate(indices: Int[np.ndarray, " _"], length: int, rng: np.random.Generator) -> Int[np.ndarray, "_ length"]:
-        return pad([add(examples.proteins[int(index)], rng) for index in indices], length)
+        return pad([add_random_ends(examples.proteins[int(index)], share, rng) for index in indices], length)
 
     longest = examples.lengths + 2 * LONGEST_END
     return InputSet(Examples(examples.proteins, examples.labels, examples.ids, longest), collate)
 
 
 def prepare_inputs(
-    model: SolubilityModel, examples: Examples, config: TrainConfig, cache: Path | None, *, progress: bool = False
+    model: SolubilityModel,
+    examples: Examples,
+    config: TrainConfig,
+    cache: Path | None,
+    features: FrozenFeatures | None = None,
+    *,
+    progress: bool = False,
 ) -> InputSet:
-    """Inputs of a strategy: tokens, or the features of a frozen encoder, kept in `cache`."""
+    """Inputs of a strategy: tokens, or the features of a frozen encoder, known or kept in `cache`."""
     if config.strategy != "frozen":
         return InputSet(examples, examples.collate)
-    features = compute_features(model, examples.proteins, examples.lengths, config, cache, progress=progress)
-    return InputSet(examples, features.collate)
+    if features is None:
+        own = compute_features(model, examples.proteins, examples.lengths, config, cache, progress=progress)
+    else:
+        own = features.select(examples.proteins)
+    return InputSet(examples, own.collate, own)
 
 
 def choose_run_buckets(model: SolubilityModel, config: TrainConfig, sets: Mapping[str, Examples]) -> Buckets:
     """Choose the shapes of a run's batches, for all of its sets."""
     longest = max(int(examples.lengths.max()) for examples in sets.values())
     lengths = sets["training"].lengths
-    if config.strategy == "frozen" and is_pooled(model):
+    if config.strategy == "frozen" and find_pooling(model.head) is not None:
         # One vector per protein: a single shape.
         rows = max(1, round(config.tokens_per_batch / float(lengths.mean())))
         return Buckets((longest,), rows * longest)

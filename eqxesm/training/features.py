@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -21,9 +22,8 @@ from eqxesm.inference import map_proteins
 from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import is_first, wait_for_all
-from eqxesm.training.step import Features
-from heads import MeanPoolMLP
-from heads.pooling import mean_pool
+from eqxesm.training.step import Features, PooledFeatures
+from heads import PooledHead, find_pooling
 
 CHUNK = 1024
 """Proteins computed between two notes of progress."""
@@ -32,40 +32,52 @@ Flush = Callable[[], None]
 
 
 class _FrozenEncoder(eqx.Module):
-    """The encoder as a function of tokens, followed by mean pooling if the head does no more."""
+    """The encoder as a function of tokens, followed by the pooling of the head, if that has no parameter."""
 
     encoder: AbstractEncoder
-    pooled: bool = eqx.field(static=True)
+    head: PooledHead | None
 
     def __call__(self, tokens: Int[AnyArray, " length"]) -> Float[Array, "..."]:
         features = self.encoder.features(tokens)
-        return mean_pool(features, residue_mask(tokens)) if self.pooled else features
+        if self.head is None:
+            return features
+        return self.head.pool(features.astype(jnp.float32), residue_mask(tokens))
 
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """Features of a set of proteins, on disk or in memory: rows `offsets[i]` to `offsets[i + 1]`."""
+    """Features of a set of proteins, on disk or in memory. Those of protein i are `rows[slice(*places[i])]`."""
 
-    rows: Float[np.ndarray, "all d_model"]
-    offsets: Int[np.ndarray, " bounds"]
+    rows: Float[np.ndarray, "all width"]
+    places: Int[np.ndarray, "n 2"]
     proteins: Sequence[Int[np.ndarray, " _"]]
     pooled: bool
 
-    def collate(self, indices: Int[np.ndarray, " _"], length: int, rng: np.random.Generator | None = None) -> Features:
+    def collate(
+        self, indices: Int[np.ndarray, " _"], length: int, rng: np.random.Generator | None = None
+    ) -> Features | PooledFeatures:
         del rng
         if self.pooled:
-            return Features(self.rows[indices][:, None], np.ones((len(indices), 1), bool))
+            return PooledFeatures(self.rows[self.places[indices, 0]])
         padded = np.zeros((len(indices), length, self.rows.shape[1]), self.rows.dtype)
         for row, index in enumerate(indices):
-            own = self.rows[self.offsets[index] : self.offsets[index + 1]]
+            own = self.rows[slice(*self.places[index])]
             padded[row, : len(own)] = own
         tokens = pad([self.proteins[index] for index in indices], length)
         return Features(padded, np.asarray(is_residue(tokens)))
 
+    def select(self, proteins: Sequence[Int[np.ndarray, " _"]]) -> "FrozenFeatures":
+        """Those of some of the proteins, which are found by their tokens."""
+        known = {_key(protein): index for index, protein in enumerate(self.proteins)}
+        keys = [_key(protein) for protein in proteins]
+        if missing := [number for number, key in enumerate(keys, 1) if key not in known]:
+            raise InputError(f"features are given, but not those of protein {missing[0]}. Compute them for all.")
+        chosen = np.array([known[key] for key in keys])
+        return FrozenFeatures(self.rows, self.places[chosen], proteins, self.pooled)
 
-def is_pooled(model: SolubilityModel) -> bool:
-    """Whether the head needs no more than the mean over residues."""
-    return isinstance(model.head, MeanPoolMLP)
+
+def _key(tokens: Int[np.ndarray, " _"]) -> bytes:
+    return np.asarray(tokens, np.uint8).tobytes()
 
 
 def compute_features(
@@ -78,11 +90,13 @@ def compute_features(
     progress: bool = False,
 ) -> FrozenFeatures:
     """Compute the features of proteins, or find them in the cache. A killed run goes on."""
-    pooled = is_pooled(model)
+    head = find_pooling(model.head)
+    pooled = head is not None
     encoder = cast(model.encoder, jnp.dtype(config.compute_dtype))
     dtype = np.dtype(np.float32) if pooled else np.dtype(jnp.dtype(config.compute_dtype))
-    offsets = np.arange(len(lengths) + 1) if pooled else np.concatenate([[0], np.cumsum(lengths)])
-    shape = (int(offsets[-1]), encoder.d_model)
+    ends = np.cumsum(np.ones_like(lengths) if pooled else lengths)
+    places = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+    shape = (int(ends[-1]), encoder.d_model if head is None else _pooled_width(encoder, head))
 
     def compute(rows: np.ndarray, done: np.ndarray, flush: Flush) -> None:
         # Sorted by length, so that each shape is compiled once.
@@ -95,9 +109,9 @@ def compute_features(
             for start in range(0, len(waiting), CHUNK):
                 chunk = waiting[start : start + CHUNK]
                 tokens = [proteins[index] for index in chunk]
-                computed = map_proteins(_FrozenEncoder(encoder, pooled), tokens)
+                computed = map_proteins(_FrozenEncoder(encoder, head), tokens)
                 for index, own in zip(chunk, computed, strict=True):
-                    begin, end = offsets[index], offsets[index + 1]
+                    begin, end = places[index]
                     rows[begin:end] = own if pooled else own[: end - begin]
                 flush()
                 done[chunk] = 1
@@ -107,23 +121,28 @@ def compute_features(
     if cache is None:
         rows = np.zeros(shape, dtype)
         compute(rows, np.zeros(len(lengths), np.uint8), lambda: None)
-        return FrozenFeatures(rows, offsets, proteins, pooled)
-    path = cache / f"{_hash_inputs(model, proteins, pooled, dtype)}.features"
+        return FrozenFeatures(rows, places, proteins, pooled)
+    path = cache / f"{_hash_inputs(model, proteins, head, config.compute_dtype)}.features"
     if is_first():
         _fill_file(path, shape, dtype, len(lengths), compute)
     wait_for_all("features")
-    return FrozenFeatures(np.memmap(path, dtype, "r", shape=shape), offsets, proteins, pooled)
+    return FrozenFeatures(np.memmap(path, dtype, "r", shape=shape), places, proteins, pooled)
+
+
+def _pooled_width(encoder: AbstractEncoder, head: PooledHead) -> int:
+    features = jax.ShapeDtypeStruct((1, encoder.d_model), jnp.float32)
+    return eqx.filter_eval_shape(head.pool, features, jax.ShapeDtypeStruct((1,), bool)).shape[0]
 
 
 def _hash_inputs(
-    model: SolubilityModel, proteins: Sequence[Int[np.ndarray, " _"]], pooled: bool, dtype: np.dtype
+    model: SolubilityModel, proteins: Sequence[Int[np.ndarray, " _"]], head: PooledHead | None, dtype: str
 ) -> str:
     """Hash everything that features depend on."""
     digest = hashlib.sha256()
-    about = [fingerprint(model.encoder), asdict(model.cleaning), pooled, str(dtype)]
+    about = [fingerprint(model.encoder), asdict(model.cleaning), head and head.pooling, dtype]
     digest.update(json.dumps(about).encode())
     for tokens in proteins:
-        digest.update(np.int32(len(tokens)).tobytes() + np.asarray(tokens, np.uint8).tobytes())
+        digest.update(np.int32(len(tokens)).tobytes() + _key(tokens))
     return digest.hexdigest()[:32]
 
 

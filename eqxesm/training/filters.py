@@ -12,6 +12,7 @@ from eqxesm.encoders import cast
 from eqxesm.encoders.lora import ADAPTER_LEAVES, add_lora, describe_lora, merge_lora
 from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
+from heads import FIXED
 
 BLOCKS = "blocks"
 
@@ -35,7 +36,8 @@ def trainable(model: SolubilityModel, strategy: str) -> PyTree[bool]:
         is_float = eqx.is_inexact_array(leaf) or (
             isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
         )
-        if not is_float or "lm_head" in names or names[0] not in ("encoder", "head"):
+        is_fixed = names[0] == "head" and names[-1] in FIXED
+        if not is_float or is_fixed or "lm_head" in names or names[0] not in ("encoder", "head"):
             return False
         is_adapter = strategy == "lora" and names[-1] in ADAPTER_LEAVES
         return names[0] == "head" or strategy == "joint" or is_adapter

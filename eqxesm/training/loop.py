@@ -24,10 +24,12 @@ from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import is_first, make_mesh, shard, shard_batch
 from eqxesm.training.examples import Examples, InputSet, add_vectors, choose_run_buckets, class_weights, prepare_inputs
+from eqxesm.training.features import FrozenFeatures
 from eqxesm.training.filters import prepare, trainable
 from eqxesm.training.optimiser import make_optimiser, make_schedule
 from eqxesm.training.state import Epoch, Progress, RunState, Scores
 from eqxesm.training.step import StepInputs, StepMetrics, TrainState, init_state, score_step, train_step
+from heads import standardise, wants_standardising
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def fit(
     tests: Mapping[str, Examples] | None = None,
     state: RunState | None = None,
     cache: Path | None = None,
+    features: FrozenFeatures | None = None,
     report: Callable[[Epoch], None] | None = None,
     progress: bool = False,
 ) -> tuple[SolubilityModel, list[Epoch]]:
@@ -68,14 +71,18 @@ def fit(
         tests: further sets that are scored after every epoch and decide nothing.
         state: where the run is kept, so that it can go on.
         cache: folder for the features of a frozen encoder.
+        features: those of all proteins, if they are known; see `compute_features`.
         report: called after every epoch, in the first process.
         progress: show bars on standard error, if that is a terminal.
     """
     if tests and (taken := {"training", "validation"} & tests.keys()):
         raise InputError(f"tests has the name {min(taken)!r}, which stands for another set. Choose another.")
     sets = {"training": training, "validation": validation, **(tests or {})}
+    # Its margin and domain will not be those of the trained model.
+    calibration = dataclasses.replace(model.calibration, margin=None)
+    model = SolubilityModel(model.encoder, model.head, model.cleaning, calibration, model.limits, model.about)
     about = dataclasses.replace(model.about, record=None)
-    setup, now = _set_up(model, sets, config, cache, progress)
+    setup, now = _set_up(model, sets, config, cache, features, progress)
     kept = state.load(now) if state else None
     run = Progress()
     if kept is not None:
@@ -111,21 +118,27 @@ def fit(
             report(epoch)
     trained = SolubilityModel.from_pretrained(state.model) if state else eqx.combine(best, setup.frozen)
     # On the devices calibration and limits were float32 and int32. These are exact.
-    # The domain was that of the features before.
-    trained = SolubilityModel(
-        trained.encoder, trained.head, trained.cleaning, model.calibration, model.limits, about=about
-    )
+    trained = trained.replace(calibration=model.calibration, limits=model.limits, about=about)
     return trained, list(run.epochs)
 
 
 def _set_up(
-    model: SolubilityModel, sets: Mapping[str, Examples], config: TrainConfig, cache: Path | None, progress: bool
+    model: SolubilityModel,
+    sets: Mapping[str, Examples],
+    config: TrainConfig,
+    cache: Path | None,
+    features: FrozenFeatures | None,
+    progress: bool,
 ) -> tuple[_Setup, TrainState]:
     mesh = make_mesh()
     model = prepare(model, config)
     inputs = {
-        name: prepare_inputs(model, examples, config, cache, progress=progress) for name, examples in sets.items()
+        name: prepare_inputs(model, examples, config, cache, features, progress=progress)
+        for name, examples in sets.items()
     }
+    own = inputs["training"].features
+    if own is not None and wants_standardising(model.head):
+        model = eqx.tree_at(lambda model: model.head, model, standardise(model.head, own.rows[own.places[:, 0]]))
     if config.vectors:
         inputs["training"] = add_vectors(sets["training"], config.vectors)
     examples = {name: each.examples for name, each in inputs.items()}

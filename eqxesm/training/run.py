@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from eqxesm.training import run_folder
 from eqxesm.training.curves import best_epoch, draw_curves, format_epoch, format_epochs, format_head
 from eqxesm.training.devices import is_first, make_mesh, shard, wait_for_all
 from eqxesm.training.examples import Examples, choose_run_buckets, prepare_inputs
+from eqxesm.training.features import FrozenFeatures, compute_features
 from eqxesm.training.filters import trainable
 from eqxesm.training.loop import fit, score_set
 from eqxesm.training.recipe import Recipe, build_model, check_pretrained, file_name
@@ -104,7 +105,9 @@ def _start(run: _Run, parts: Mapping[Path, Splits]) -> SolubilityModel:
     return model
 
 
-def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> dict[str, Any]:
+def _train(
+    run: _Run, folder: Path, splits: Splits, model: SolubilityModel, features: FrozenFeatures | None = None
+) -> dict[str, Any]:
     recipe, lengths = run.recipe, splits.training.lengths
     ported = getattr(model.encoder, "about", About()).record
     model = model.replace(cleaning=splits.cleaning, limits=Limits.of(int(lengths.max()), int(lengths.min())))
@@ -143,10 +146,11 @@ def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> d
         tests=tests,
         state=state,
         cache=cache_folder("features"),
+        features=features,
         report=report,
         progress=run.progress,
     )
-    logits = _score(model, recipe, {"training": training, "validation": validation, **tests})
+    logits = _score(model, recipe, {"training": training, "validation": validation, **tests}, features)
     result = {}
     if is_first():
         run_folder.write_lines(folder / run_folder.EPOCHS, epochs)
@@ -156,14 +160,16 @@ def _train(run: _Run, folder: Path, splits: Splits, model: SolubilityModel) -> d
     return result
 
 
-def _score(model: SolubilityModel, recipe: Recipe, sets: dict[str, Examples]) -> Logits:
-    """Score everything but the training proteins, on every device. Features come from the cache."""
+def _score(
+    model: SolubilityModel, recipe: Recipe, sets: dict[str, Examples], features: FrozenFeatures | None
+) -> Logits:
+    """Score everything but the training proteins, on every device. Features are known or come from the cache."""
     mesh, config, cache = make_mesh(), recipe.training, cache_folder("features")
     buckets = choose_run_buckets(model, config, sets)
     params, frozen = eqx.partition(model, trainable(model, config.strategy))
     params, frozen = shard(params, mesh), shard(frozen, mesh)
     return {
-        name: score_set(params, frozen, prepare_inputs(model, examples, config, cache), buckets, config, mesh)
+        name: score_set(params, frozen, prepare_inputs(model, examples, config, cache, features), buckets, config, mesh)
         for name, examples in sets.items()
         if name != "training"
     }
@@ -242,15 +248,33 @@ def _cross_validate(run: _Run) -> dict[str, Any]:
     folds = load_folds(run.recipe)
     folders = {name: run.folder / f"fold-{file_name(name)}" for name in folds}
     model = _start(run, {folders[name]: splits for name, splits in folds.items()})
+    left = {name: splits for name, splits in folds.items() if not (folders[name] / REPORT / RESULT).exists()}
+    # Of all folds, so that a run that goes on finds the same file in the cache.
+    features = _compute_all_features(run, model, folds.values()) if left else None
     for name, splits in folds.items():
         run.say(f"\nfold {name} held out")
-        if (folders[name] / REPORT / RESULT).exists():
-            run.say("already finished")
+        if name in left:
+            _train(run, folders[name], splits, model, features)
         else:
-            _train(run, folders[name], splits, model)
+            run.say("already finished")
     result = _assess_out_of_fold(run, folds, folders) if is_first() else {}
     wait_for_all("folds")
     return result
+
+
+def _compute_all_features(run: _Run, model: SolubilityModel, folds: Iterable[Splits]) -> FrozenFeatures | None:
+    """Features of the proteins of all folds, each computed once, if the encoder is frozen."""
+    if run.recipe.training.strategy != "frozen":
+        return None
+    unique: dict[bytes, Int[np.ndarray, " _"]] = {}
+    for splits in folds:
+        for split in (splits.training, splits.validation, *splits.tests.values()):
+            proteins = to_examples(split, splits.cleaning, run.recipe).proteins
+            for tokens in (proteins[index] for index in range(len(proteins))):
+                unique.setdefault(np.asarray(tokens).tobytes(), tokens)
+    proteins, cache = list(unique.values()), cache_folder("features")
+    lengths = np.array([len(tokens) for tokens in proteins])
+    return compute_features(model, proteins, lengths, run.recipe.training, cache, progress=run.progress)
 
 
 def _assess_out_of_fold(run: _Run, folds: Mapping[str, Splits], folders: Mapping[str, Path]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import constrain
 from eqxesm.training.filters import BLOCKS, path_names
+from heads import score_pooled
 
 
 class Features(NamedTuple):
@@ -23,6 +24,12 @@ class Features(NamedTuple):
 
     features: Float[AnyArray, "rows length d_model"]
     mask: Bool[AnyArray, "rows length"]
+
+
+class PooledFeatures(NamedTuple):
+    """What a head pools of the features of a batch, in the place of its tokens."""
+
+    pooled: Float[AnyArray, "rows d_pooled"]
 
 
 class TrainState(NamedTuple):
@@ -59,7 +66,7 @@ class StepInputs(NamedTuple):
 def score(
     model: SolubilityModel, inputs: Any, config: TrainConfig, step: Int[AnyArray, ""] | None = None
 ) -> Float[Array, "rows members"]:
-    """Logits of a batch of tokens or `Features`, by member of the head. Dropout is on where the step is given."""
+    """Logits of a batch of tokens or features, by member of the head. Dropout is on where the step is given."""
     rows = jax.tree.leaves(inputs)[0].shape[0]
     keys = None
     if step is not None:
@@ -67,6 +74,8 @@ def score(
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
     # Blocks are gathered one by one as they are scanned, all else here.
     model = gather_all_but_blocks(model)
+    if isinstance(inputs, PooledFeatures):
+        return jax.vmap(lambda pooled, key: score_pooled(model.head, pooled, key=key))(inputs.pooled, keys)
     if isinstance(inputs, Features):
         head = model.head
         return jax.vmap(lambda features, mask, key: head.logits(features.astype(jnp.float32), mask, key=key))(

@@ -1,6 +1,6 @@
 """What the default model is measured beside: hand-made features with gradient boosting, by scikit-learn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -45,12 +45,11 @@ def hand_features(sequence: str) -> Float[np.ndarray, " 94"]:
     return np.concatenate(parts)
 
 
-def boost(
-    training: Sequence[str], labels: Int[np.ndarray, " n"], held_out: Sequence[str]
-) -> Float[np.ndarray, " held_out"]:
-    """Probabilities of proteins by gradient boosting on the features, averaged over seeds."""
-    features, asked = (np.stack([hand_features(each) for each in some]) for some in (training, held_out))
-    models = (
+def fit_boosting(
+    features: Float[np.ndarray, "n 94"], labels: Int[np.ndarray, " n"]
+) -> Callable[[Float[np.ndarray, "m 94"]], Float[np.ndarray, " m"]]:
+    """Gradient boosting on hand features: a function to probabilities, averaged over seeds."""
+    models = [
         HistGradientBoostingClassifier(
             max_iter=200,
             learning_rate=0.05,
@@ -58,7 +57,7 @@ def boost(
             l2_regularization=1.0,
             max_features=0.3,
             random_state=seed,
-        )
+        ).fit(features, labels)
         for seed in range(SEEDS)
-    )
-    return np.mean([model.fit(features, labels).predict_proba(asked)[:, 1] for model in models], axis=0)
+    ]
+    return lambda asked: np.mean([model.predict_proba(asked)[:, 1] for model in models], axis=0)

@@ -18,7 +18,7 @@ from eqxesm.cli.main import main
 
 FASTA = ">a one\nMKVLLAAG\n>b\nMKJ\nWW*\n>c,d\nGSHMWWYYFFPPL\n"
 SEQUENCES = ["MKVLLAAG", "MKJWW*", "GSHMWWYYFFPPL"]
-COLUMNS = ["id", "length", "probability", "low", "high", "soluble", "note"]
+COLUMNS = ["id", "length", "probability", "soluble", "interval_low", "interval_high", "note"]
 
 
 def expected_rows(model) -> list[dict]:
@@ -28,7 +28,15 @@ def expected_rows(model) -> list[dict]:
     for i, n, p, note in zip(("a", "b", "c,d"), (8, 5, 13), probabilities, notes, strict=True):
         low, high = model.calibration.interval(p)
         rows.append(
-            {"id": i, "length": n, "probability": p, "low": low, "high": high, "soluble": p >= 0.5, "note": note}
+            {
+                "id": i,
+                "length": n,
+                "probability": p,
+                "soluble": p >= 0.5,
+                "interval_low": low,
+                "interval_high": high,
+                "note": note,
+            }
         )
     return rows
 
@@ -44,8 +52,9 @@ def test_prints_a_table(run, write, model):
     assert header.split() == COLUMNS
     for line, row in zip(lines, expected_rows(model), strict=True):
         words = line.split(maxsplit=6)
-        numbers = [f"{row[name]:.3f}" for name in ("probability", "low", "high")]
-        assert words[:6] == [row["id"], str(row["length"]), *numbers, "yes" if row["soluble"] else "no"]
+        shown = [f"{row[name]:.3f}" for name in ("probability", "interval_low", "interval_high")]
+        shown.insert(1, "yes" if row["soluble"] else "no")
+        assert words[:6] == [row["id"], str(row["length"]), *shown]
         assert words[6:] == ([row["note"]] if row["note"] else [])
 
 

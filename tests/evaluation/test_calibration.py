@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from eqxesm import Calibration, InputError
-from eqxesm.evaluation import find_errors, fit_margin
+from eqxesm.evaluation import fit_margin, group_errors
 from eqxesm.forms import COVERED, GROUP
 
 
@@ -23,19 +23,20 @@ def test_an_error_is_that_of_a_group_of_like_proteins_of_one_source():
     logits = np.repeat([-1.0, 1.0], GROUP).astype(np.float32)
     labels = np.concatenate([np.arange(GROUP) < 10, np.arange(GROUP) < 30]).astype(int)
     order = rng.permutation(2 * GROUP)
-    errors = find_errors(logits[order], labels[order], np.full(2 * GROUP, "a"))
+    errors = group_errors(logits[order], labels[order], np.full(2 * GROUP, "a"))
     np.testing.assert_allclose(errors, [abs(logit(10.5 / 51) + 1), abs(logit(30.5 / 51) - 1)], rtol=1e-6)
 
 
 def test_new_sources_lie_within_the_margin_as_often_as_it_says():
     margin = fit_margin(*draw(600, 0, each=100))
-    shares = [(find_errors(*draw(600, seed, each=100)) <= margin).mean() for seed in (1, 2)]
+    shares = [(group_errors(*draw(600, seed, each=100)) <= margin).mean() for seed in (1, 2)]
     assert np.mean(shares) == pytest.approx(COVERED, abs=0.03)
 
 
 def test_a_margin_counts_the_next_group():
-    errors = np.sort(find_errors(*draw(3, 5)))
-    assert fit_margin(*draw(3, 5)) == errors[int(np.ceil(COVERED * (len(errors) + 1))) - 1]
+    errors = group_errors(*draw(3, 5))
+    level = COVERED * (len(errors) + 1) / len(errors)
+    assert fit_margin(*draw(3, 5)) == np.quantile(errors, level, method="inverted_cdf")
 
 
 def test_refuses_a_margin_of_too_few_groups():
@@ -43,6 +44,14 @@ def test_refuses_a_margin_of_too_few_groups():
         fit_margin(*draw(1, 0, each=8 * GROUP))
 
 
-@pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_a_certain_probability_has_no_width(probability):
-    assert Calibration(margin=0.5).interval(probability) == (probability, probability)
+def test_no_protein_of_a_source_is_left_out_of_its_groups():
+    logits, labels, _ = draw(1, 0, each=GROUP + 30)
+    (error,) = group_errors(logits, labels, np.zeros(GROUP + 30))
+    share = (labels.sum() + 0.5) / (GROUP + 31)
+    np.testing.assert_allclose(error, abs(logit(share) - logits.mean()), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("probability", "inside"), [(0.0, (0, 1e-5)), (1.0, (1 - 1e-5, 1))])
+def test_a_probability_that_is_rounded_to_certainty_has_an_interval(probability, inside):
+    low, high = Calibration(margin=2.0).interval(probability)
+    assert inside[0] <= low < high <= inside[1]

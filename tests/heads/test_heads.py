@@ -21,11 +21,15 @@ from heads import (
     EnsembleConfig,
     MeanPoolMLP,
     MeanPoolMLPConfig,
+    find_pooling,
+    score_pooled,
+    standardise,
 )
 from heads.pooling import attention_pool, max_pool, mean_pool
-from heads.windows import window_mean
+from heads.windows import MIN_SPREAD, window_mean
 
 D_MODEL = 12
+KEY = jax.random.key(7)
 
 
 NAMES = [config.type for config in HEADS]
@@ -230,14 +234,17 @@ def test_window_means_are_those_of_the_residues_in_reach(window):
 
 
 def test_window_head_reads_means_extremes_and_spread():
-    head = make("window_mlp", hidden=(), properties=2, windows=(5,))
+    head = make("window_mlp", hidden=(), windows=(5,))
     features, mask = example()
     residues = np.asarray(features)[1:-1]
-    windows = window_mean(features @ head.property.weight.T, mask, 5)[1:-1]
+    windows = window_mean(features, mask, 5)[1:-1]
     spread = np.sqrt(np.var(windows, axis=0) + 1e-6)
     inputs = np.concatenate([residues.mean(0), [np.log(21 / 300)], windows.max(0), windows.min(0), spread])
-    expected = head.mlp.layers[0].weight[0] @ inputs + head.mlp.layers[0].bias[0]
-    np.testing.assert_allclose(score(head, features, mask), expected, rtol=1e-5, atol=1e-5)
+    weight, bias = head.mlp.layers[0].weight[0], head.mlp.layers[0].bias[0]
+    np.testing.assert_allclose(score(head, features, mask), weight @ inputs + bias, rtol=1e-5, atol=1e-5)
+    pooled = np.random.default_rng(0).normal(3, 5, size=(50, len(inputs))).astype(np.float32)
+    expected = weight @ ((inputs - pooled.mean(0)) / (pooled.std(0) + MIN_SPREAD)) + bias
+    np.testing.assert_allclose(score(standardise(head, pooled), features, mask), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_ensemble_is_the_mean_of_its_members_one_by_one():
@@ -249,6 +256,22 @@ def test_an_ensemble_is_the_mean_of_its_members_one_by_one():
     assert len(set(logits.tolist())) == 3
     np.testing.assert_allclose(ensemble.logits(features, mask), logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(score(ensemble, features, mask), logits.mean(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mean_pool_mlp", "composition_mlp", "window_mlp", "ensemble"])
+def test_what_is_pooled_first_gets_the_same_logits(name):
+    features, mask = example()
+    wide = np.random.default_rng(0).normal(size=(9, len(find_pooling(make(name)).pool(features, mask))))
+    head = standardise(make(name), wide.astype(np.float32))
+    pooled = find_pooling(head).pool(features, mask)
+    np.testing.assert_allclose(score_pooled(head, pooled), head.logits(features, mask), rtol=1e-6)
+    with_dropout = [score_pooled(head, pooled, key=KEY), head.logits(features, mask, key=KEY)]
+    np.testing.assert_allclose(*with_dropout, rtol=1e-6)
+
+
+def test_heads_with_parameters_before_the_pooling_are_not_pooled_first():
+    assert find_pooling(make("convolution")) is None
+    assert find_pooling(make("attention_pool_mlp")) is None
 
 
 def test_refuses_an_ensemble_of_another_width():

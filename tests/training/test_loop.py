@@ -288,7 +288,8 @@ def test_half_precision_computes_in_half_and_keeps_parameters_in_full():
     moments = {leaf.dtype for leaf in jax.tree.leaves(state.optimiser) if leaf.ndim}
     assert moments == {jnp.dtype(jnp.float32)}
     half = eqx.tree_at(lambda m: m.encoder, tiny(), cast(tiny().encoder, jnp.bfloat16))
-    np.testing.assert_array_equal(score(tiny(), padded(data), config), jax.vmap(half)(jnp.asarray(padded(data))))
+    logits = jax.vmap(half)(jnp.asarray(padded(data)))
+    np.testing.assert_array_equal(score(tiny(), padded(data), config)[:, 0], logits)
     full = one_step(tiny(), data, TrainConfig(warmup=0.0))[2].loss
     assert 0 < abs(float(metrics.loss) - float(full)) < 0.02
 
@@ -381,11 +382,11 @@ def test_dropout_differs_by_step_and_by_protein_but_not_by_batch_size():
     model, data = baseline(), examples(1, 3)
     data = Examples(list(data.proteins) * 4, np.ones(4, np.int64))
     config = TrainConfig()
-    scores = [np.asarray(score(model, padded(data), config, number(i))) for i in (0, 1)]
+    scores = [np.asarray(score(model, padded(data), config, number(i)))[:, 0] for i in (0, 1)]
     assert len(set(scores[0].tolist() + scores[1].tolist())) == 8
     # More devices mean more rows of padding, which must not change the proteins.
     fewer = score(model, padded(data)[:2], config, number(0))
-    np.testing.assert_allclose(fewer, scores[0][:2], rtol=1e-6)
+    np.testing.assert_allclose(fewer[:, 0], scores[0][:2], rtol=1e-6)
     assert np.ptp(score(model, padded(data), config)) == 0
 
 
