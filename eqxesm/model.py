@@ -79,7 +79,7 @@ class SolubilityModel(eqx.Module):
         self.temperature = np.array(calibration.temperature)
         self.threshold = np.array(calibration.threshold)
         # An array in any case, so that models with and without one share a compiled function.
-        self.margin = np.array(np.nan if calibration.margin is None else calibration.margin)
+        self.margin = np.array(np.inf if calibration.margin is None else calibration.margin)
         self.max_residues = np.array(limits.max_residues)
         self.min_residues = np.array(limits.min_residues)
         self.trained_residues = np.array(limits.trained_residues or limits.max_residues)
@@ -90,7 +90,7 @@ class SolubilityModel(eqx.Module):
     @property
     def calibration(self) -> Calibration:
         margin = float(self.margin)
-        return Calibration(float(self.temperature), float(self.threshold), None if np.isnan(margin) else margin)
+        return Calibration(float(self.temperature), float(self.threshold), margin if np.isfinite(margin) else None)
 
     @property
     def limits(self) -> Limits:

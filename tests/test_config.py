@@ -279,7 +279,7 @@ def test_constructors_take_lists_for_tuples():
         (lambda: MeanPoolMLPConfig(12, "34"), ValueError, "MeanPoolMLPConfig: hidden is '34': expected a list"),
         (lambda: AttentionPoolMLPConfig(12, 4), ValueError, "AttentionPoolMLPConfig: kernel is 4: expected an odd"),
         (lambda: Limits(3, 4), InputError, "Limits: min_residues 4 is above max_residues 3"),
-        (lambda: Calibration(1, 0.5, 3), TypeError, "Calibration has 2 fields, got 3 values"),
+        (lambda: Calibration(1, 0.5, 3, 4), TypeError, "Calibration has 3 fields, got 4 values"),
         (lambda: Calibration(1, temperature=1), TypeError, "multiple values for keyword argument 'temperature'"),
     ],
 )

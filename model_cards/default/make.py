@@ -51,12 +51,12 @@ SHARE_OF_ENDS = 0.5
 """Share of the ends of the copies at which there are random vector residues."""
 
 CONFIG = TrainConfig(
-    strategy="frozen", epochs=12, patience=3, learning_rate=1e-3, weight_decay=0.1, tokens_per_batch=131_072
+    strategy="frozen", epochs=4, patience=4, learning_rate=1e-3, weight_decay=0.01, tokens_per_batch=131_072
 )
 
 
 def make_head(d_model: int, seed: int) -> Ensemble:
-    member = WindowMLPConfig(d_model, windows=(19, 41), hidden=(64,), dropout=0.5)
+    member = WindowMLPConfig(d_model, windows=(7, 19, 41), hidden=(64,), dropout=0.5)
     return Ensemble(EnsembleConfig(d_model, member, members=8), key=jax.random.key(seed))
 
 
