@@ -587,7 +587,7 @@ def test_a_model_of_0_1_0_gives_its_probabilities():
     model = SolubilityModel.from_pretrained(FIXTURES / "0.1.0" / "model")
     np.testing.assert_allclose(model.predict(expected["sequences"]), expected["probabilities"], rtol=1e-6)
     config = json.loads((FIXTURES / "0.1.0" / "model" / "config.json").read_text())
-    assert dataclasses.asdict(model.calibration) == config["calibration"]
+    assert model.calibration == Calibration(**config["calibration"])
     assert model.limits == Limits(**config["limits"])
     assert model.about.provenance == Provenance(**config["provenance"])
     assert model.about.record.facts["name"] == "default"

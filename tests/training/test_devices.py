@@ -175,6 +175,6 @@ def test_one_rule_decides_how_every_array_is_split():
         f"{blocks}.ffn_norm.weight", f"{blocks}.ffn_norm.bias",
         f"{blocks}.attention.query_norm.weight", f"{blocks}.attention.key_norm.weight",
         "encoder.norm.weight", "head.mlp.layers.0.bias", "head.mlp.layers.1.bias",
-        "temperature", "threshold", "max_residues", "min_residues", "trained_residues",
+        "temperature", "threshold", "margin", "max_residues", "min_residues", "trained_residues",
     }  # fmt: skip
     assert partition_spec((), np.zeros((7, 9)), 8) == PartitionSpec()
