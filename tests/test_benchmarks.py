@@ -92,7 +92,7 @@ def test_plan_of_600m_in_closed_form():
     assert encoder + lm_head == 575_036_992
     trained = encoder + head_count(config.d_model)
     plan = memory_plan.make_plan(config, 1, "float32", remat=False)
-    settings = 5  # temperature, threshold, and three lengths
+    settings = 6  # temperature, threshold, margin, and three lengths
     assert plan.parameters == 4 * (trained + lm_head + settings)
     assert plan.gradients == plan.average == 4 * trained
     # Two moments, and the few numbers that count steps.
