@@ -21,7 +21,7 @@ def test_on_some_proteins(shared, tmp_path, monkeypatch):
     ESMC(ESMCConfig(1, 16, 1, 16), key=jax.random.key(0)).save_pretrained(tmp_path / "encoder")
     subprocess.run(
         [sys.executable, str(SCRIPT), "--data", str(shared), "--encoder", str(tmp_path / "encoder"), "--epochs", "1",
-         "--proteins", "2000", "--out", str(tmp_path / "model")],
+         "--proteins", "1000", "--out", str(tmp_path / "model")],
         check=True, capture_output=True,
     )  # fmt: skip
     model = SolubilityModel.from_pretrained(tmp_path / "model")

@@ -19,9 +19,6 @@ from eqxesm.training import Examples, score_examples
 
 RESAMPLES = 1000
 STRIPPED = "tags, vector residues and initial Met stripped"
-EACH_CLASS = 500
-"""Proteins of each class that vector residues are put before and behind."""
-
 STRETCHES = ("GAMDPEFK", "SNRTQVDL", "MVSKGAEQ", "GTSLEDPR", "AHMKLQNE", "GIQPSRVT", "MEDLTSRA", "SPGTDYKR", "AVDNLEQW",
              "MRKPGSTE")  # fmt: skip
 """Vector-like residues that no table lists, made up by hand."""
@@ -103,12 +100,12 @@ def compare_by_source(data: Proteins, ours: Float[np.ndarray, " n"], cleaning: C
     }
 
 
-def measure_scars(model: SolubilityModel, data: Proteins) -> Table:
+def measure_scars(model: SolubilityModel, data: Proteins, each_class: int) -> Table:
     """What vector residues before or behind proteins without any do to the probability."""
     rng = np.random.default_rng(0)
     bare = [number for number, each in enumerate(data.sequences) if not model.cleaning.clean(each).notes]
     by_label = [[number for number in bare if data.labels[number] == label] for label in (0, 1)]
-    chosen = np.concatenate([rng.permutation(each)[:EACH_CLASS] for each in by_label])
+    chosen = np.concatenate([rng.permutation(each)[:each_class] for each in by_label])
     sequences = [data.sequences[number] for number in chosen]
     before = model.predict(sequences)
     cleaned = [model.clean(each).sequence for each in sequences]

@@ -4,7 +4,7 @@
 
 trains an ensemble of heads on features of an encoder that `eqxesm pretrain` made, on the publishable rows of the
 training pool, and measures it: fold by fold, with each source held out whole, on vector residues, and once on the test
-sets. `--epochs 1 --proteins 2000 --out FOLDER` tries it all out.
+sets. `--epochs 1 --proteins 1000 --out FOLDER` tries it all out.
 """
 
 import argparse
@@ -191,7 +191,7 @@ def main() -> None:
         domain=fit_domain(trainer, training),
         about=About(origin),
     )
-    tables.append(measure_scars(model, data))
+    tables.append(measure_scars(model, data, 10 if options.proteins else 500))
     sets = measure_tests(model, data, read_tests(options.data, CLEANING, options.proteins))
     record = make_record(data, encoder, model, calibrated, config, tables, sets, time.monotonic() - started)
     folder = options.out or PACKAGED
