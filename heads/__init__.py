@@ -11,15 +11,7 @@ from pydantic import Field
 from heads.base import FIXED, AbstractHead, PooledHead
 from heads.composition import CompositionMLP, CompositionMLPConfig
 from heads.conv import Convolution, ConvolutionConfig
-from heads.ensemble import (
-    MEMBERS,
-    Ensemble,
-    EnsembleConfig,
-    find_pooling,
-    score_pooled,
-    standardise,
-    wants_standardising,
-)
+from heads.ensemble import MEMBERS, Ensemble, EnsembleConfig
 from heads.mlp import AttentionPoolMLP, AttentionPoolMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 from heads.windows import WindowMLP, WindowMLPConfig
 
@@ -47,8 +39,4 @@ __all__ = [
     "PooledHead",
     "WindowMLP",
     "WindowMLPConfig",
-    "find_pooling",
-    "score_pooled",
-    "standardise",
-    "wants_standardising",
 ]

@@ -33,17 +33,22 @@ class AbstractHead(eqx.Module):
         """Logits of every member of an ensemble; of any other head, its one."""
         return self(features, mask, key=key)[None]
 
+    @property
+    def pooling(self) -> str | None:
+        """Names how residues are pooled, if no parameter comes before that: heads with the same name pool alike."""
+        return None
+
+    @property
+    def wants_standardising(self) -> bool:
+        """Whether the head puts what it pools on one scale, and does not know the scale yet."""
+        return False
+
 
 class PooledHead(AbstractHead):
     """A head that pools residues by no parameter, and scores what comes of it.
 
     So what a frozen encoder makes of a protein can be pooled once, before training.
     """
-
-    @property
-    @abstractmethod
-    def pooling(self) -> str:
-        """Names how residues are pooled: heads with the same name pool alike."""
 
     @abstractmethod
     def pool(self, features: Features, mask: Mask) -> Pooled:
@@ -55,3 +60,7 @@ class PooledHead(AbstractHead):
 
     def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
         return self.score(self.pool(features, mask), key=key)
+
+    def score_members(self, pooled: Pooled, *, key: Key = None) -> Float[Array, " members"]:
+        """The same as `logits`, of what is pooled already."""
+        return self.score(pooled, key=key)[None]

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from jaxtyping import Array, Float, PRNGKeyArray
 from pydantic import Field, model_validator
 
-from heads.base import AbstractHead, Features, Key, Logit, Mask, Pooled, PooledHead
+from heads.base import AbstractHead, Features, Key, Logit, Mask, Pooled
 from heads.composition import CompositionMLP, CompositionMLPConfig
 from heads.conv import Convolution, ConvolutionConfig
 from heads.fields import Width, configuration
@@ -70,39 +70,31 @@ class Ensemble(AbstractHead):
     def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
         return self.logits(features, mask, key=key).mean()
 
-    def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Float[Array, " members"]:
-        if isinstance(self.members, PooledHead):
-            return self.score_pooled(self.members.pool(features, mask), key=key)
-        return self._map(lambda member, key: member(features, mask, key=key), key)
+    @property
+    def pooling(self) -> str | None:
+        return self.members.pooling
 
-    def score_pooled(self, pooled: Pooled, *, key: Key = None) -> Float[Array, " members"]:
+    @property
+    def wants_standardising(self) -> bool:
+        return self.members.wants_standardising
+
+    def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Float[Array, " members"]:
+        if self.pooling is None:
+            return self._map(lambda member, key: member(features, mask, key=key), key)
+        return self.score_members(self.pool(features, mask), key=key)
+
+    def pool(self, features: Features, mask: Mask) -> Pooled:
+        """What the members score, if they pool by no parameter: it is the same for all."""
+        return self.members.pool(features, mask)
+
+    def score_members(self, pooled: Pooled, *, key: Key = None) -> Float[Array, " members"]:
         """The logits of members that pool alike, of what they pool."""
         return self._map(lambda member, key: member.score(pooled, key=key), key)
+
+    def standardise(self, pooled: Float[np.ndarray, "n d_pooled"]) -> "Ensemble":
+        """The ensemble with the scale of what it pools of training proteins; see `wants_standardising`."""
+        return eqx.tree_at(lambda head: head.members, self, self.members.standardise(pooled))
 
     def _map(self, score: Callable[[Any, Key], Logit], key: Key) -> Float[Array, " members"]:
         keys = None if key is None else jax.random.split(key, self.config.members)
         return eqx.filter_vmap(score)(self.members, keys)
-
-
-def find_pooling(head: AbstractHead) -> PooledHead | None:
-    """The part of a head that pools by no parameter, if it does; of an ensemble, its members."""
-    inner = head.members if isinstance(head, Ensemble) else head
-    return inner if isinstance(inner, PooledHead) else None
-
-
-def score_pooled(head: Any, pooled: Pooled, *, key: Key = None) -> Float[Array, " members"]:
-    """Logits of what `find_pooling(head)` pools."""
-    return head.score_pooled(pooled, key=key) if isinstance(head, Ensemble) else head.score(pooled, key=key)[None]
-
-
-def wants_standardising(head: Any) -> bool:
-    """Whether a head puts its inputs on one scale, and does not know the scale yet."""
-    inner = find_pooling(head)
-    return isinstance(inner, WindowMLP) and bool((inner.centre == 0).all() and (inner.scale == 1).all())
-
-
-def standardise(head: Any, pooled: Float[np.ndarray, "n d_pooled"]) -> Any:
-    """The head with the scale of what it pools of training proteins; see `wants_standardising`."""
-    if isinstance(head, Ensemble):
-        return eqx.tree_at(lambda head: head.members, head, head.members.standardise(pooled))
-    return head.standardise(pooled)

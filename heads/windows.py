@@ -54,6 +54,10 @@ class WindowMLP(PooledHead):
     def pooling(self) -> str:
         return f"windows {', '.join(map(str, self.config.windows))}"
 
+    @property
+    def wants_standardising(self) -> bool:
+        return bool((self.centre == 0).all() and (self.scale == 1).all())
+
     def pool(self, features: Features, mask: Mask) -> Pooled:
         features = masked(features, mask)
         parts = [mean_pool(features, mask), jnp.log(count(mask) / 300).astype(features.dtype)[None]]
@@ -69,6 +73,7 @@ class WindowMLP(PooledHead):
         return self.mlp((pooled - self.centre) / self.scale, key=key)
 
     def standardise(self, pooled: Float[np.ndarray, "n d_pooled"]) -> "WindowMLP":
+        """The head with the scale of what it pools of training proteins."""
         centre, scale = pooled.mean(axis=0, dtype=np.float64), pooled.std(axis=0, dtype=np.float64) + MIN_SPREAD
         # Members of an ensemble have them in rows.
         wide = [jnp.broadcast_to(each.astype(np.float32), self.centre.shape) for each in (centre, scale)]

@@ -18,7 +18,6 @@ from eqxesm.model import SolubilityModel
 from eqxesm.sequences import as_sequence
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.features import FrozenFeatures, compute_features
-from heads import find_pooling
 
 Collate = Callable[[Int[np.ndarray, " _"], int, np.random.Generator], Any]
 """Makes the inputs of some proteins, by their indices, padded to a length; what is random comes from the generator."""
@@ -121,7 +120,7 @@ def choose_run_buckets(model: SolubilityModel, config: TrainConfig, sets: Mappin
     """Choose the shapes of a run's batches, for all of its sets."""
     longest = max(int(examples.lengths.max()) for examples in sets.values())
     lengths = sets["training"].lengths
-    if config.strategy == "frozen" and find_pooling(model.head) is not None:
+    if config.strategy == "frozen" and model.head.pooling is not None:
         # One vector per protein: a single shape.
         rows = max(1, round(config.tokens_per_batch / float(lengths.mean())))
         return Buckets((longest,), rows * longest)

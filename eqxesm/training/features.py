@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,7 +24,6 @@ from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import is_first, wait_for_all
 from eqxesm.training.step import Features, PooledFeatures
-from heads import PooledHead, find_pooling
 
 CHUNK = 1024
 """Proteins computed between two notes of progress."""
@@ -35,7 +35,7 @@ class _FrozenEncoder(eqx.Module):
     """The encoder as a function of tokens, followed by the pooling of the head, if that has no parameter."""
 
     encoder: AbstractEncoder
-    head: PooledHead | None
+    head: Any
 
     def __call__(self, tokens: Int[AnyArray, " length"]) -> Float[Array, "..."]:
         features = self.encoder.features(tokens)
@@ -90,13 +90,14 @@ def compute_features(
     progress: bool = False,
 ) -> FrozenFeatures:
     """Compute the features of proteins, or find them in the cache. A killed run goes on."""
-    head = find_pooling(model.head)
-    pooled = head is not None
+    pooled = model.head.pooling is not None
     encoder = cast(model.encoder, jnp.dtype(config.compute_dtype))
+    function = _FrozenEncoder(encoder, model.head if pooled else None)
     dtype = np.dtype(np.float32) if pooled else np.dtype(jnp.dtype(config.compute_dtype))
+    width = eqx.filter_eval_shape(function, jax.ShapeDtypeStruct((1,), jnp.int32)).shape[-1]
     ends = np.cumsum(np.ones_like(lengths) if pooled else lengths)
     places = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
-    shape = (int(ends[-1]), encoder.d_model if head is None else _pooled_width(encoder, head))
+    shape = (int(ends[-1]), width)
 
     def compute(rows: np.ndarray, done: np.ndarray, flush: Flush) -> None:
         # Sorted by length, so that each shape is compiled once.
@@ -109,7 +110,7 @@ def compute_features(
             for start in range(0, len(waiting), CHUNK):
                 chunk = waiting[start : start + CHUNK]
                 tokens = [proteins[index] for index in chunk]
-                computed = map_proteins(_FrozenEncoder(encoder, head), tokens)
+                computed = map_proteins(function, tokens)
                 for index, own in zip(chunk, computed, strict=True):
                     begin, end = places[index]
                     rows[begin:end] = own if pooled else own[: end - begin]
@@ -122,24 +123,31 @@ def compute_features(
         rows = np.zeros(shape, dtype)
         compute(rows, np.zeros(len(lengths), np.uint8), lambda: None)
         return FrozenFeatures(rows, places, proteins, pooled)
-    path = cache / f"{_hash_inputs(model, proteins, head, config.compute_dtype)}.features"
+    path = cache / f"{_hash_inputs(model, proteins, config.compute_dtype)}.features"
     if is_first():
         _fill_file(path, shape, dtype, len(lengths), compute)
     wait_for_all("features")
     return FrozenFeatures(np.memmap(path, dtype, "r", shape=shape), places, proteins, pooled)
 
 
-def _pooled_width(encoder: AbstractEncoder, head: PooledHead) -> int:
-    features = jax.ShapeDtypeStruct((1, encoder.d_model), jnp.float32)
-    return eqx.filter_eval_shape(head.pool, features, jax.ShapeDtypeStruct((1,), bool)).shape[0]
+def compute_once(
+    model: SolubilityModel,
+    proteins: Iterable[Int[np.ndarray, " _"]],
+    config: TrainConfig,
+    cache: Path,
+    *,
+    progress: bool = False,
+) -> FrozenFeatures:
+    """Features of the proteins of several sets, each computed once; `select` finds those of a set."""
+    unique = list({_key(tokens): tokens for tokens in proteins}.values())
+    lengths = np.array([len(tokens) for tokens in unique])
+    return compute_features(model, unique, lengths, config, cache, progress=progress)
 
 
-def _hash_inputs(
-    model: SolubilityModel, proteins: Sequence[Int[np.ndarray, " _"]], head: PooledHead | None, dtype: str
-) -> str:
+def _hash_inputs(model: SolubilityModel, proteins: Sequence[Int[np.ndarray, " _"]], dtype: str) -> str:
     """Hash everything that features depend on."""
     digest = hashlib.sha256()
-    about = [fingerprint(model.encoder), asdict(model.cleaning), head and head.pooling, dtype]
+    about = [fingerprint(model.encoder), asdict(model.cleaning), model.head.pooling, dtype]
     digest.update(json.dumps(about).encode())
     for tokens in proteins:
         digest.update(np.int32(len(tokens)).tobytes() + _key(tokens))

@@ -29,7 +29,6 @@ from eqxesm.training.filters import prepare, trainable
 from eqxesm.training.optimiser import make_optimiser, make_schedule
 from eqxesm.training.state import Epoch, Progress, RunState, Scores
 from eqxesm.training.step import StepInputs, StepMetrics, TrainState, init_state, score_step, train_step
-from heads import standardise, wants_standardising
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,9 @@ def _set_up(
         for name, examples in sets.items()
     }
     own = inputs["training"].features
-    if own is not None and wants_standardising(model.head):
-        model = eqx.tree_at(lambda model: model.head, model, standardise(model.head, own.rows[own.places[:, 0]]))
+    head: Any = model.head
+    if own is not None and head.wants_standardising:
+        model = eqx.tree_at(lambda model: model.head, model, head.standardise(own.rows[own.places[:, 0]]))
     if config.vectors:
         inputs["training"] = add_vectors(sets["training"], config.vectors)
     examples = {name: each.examples for name, each in inputs.items()}

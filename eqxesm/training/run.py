@@ -30,7 +30,7 @@ from eqxesm.training import run_folder
 from eqxesm.training.curves import best_epoch, draw_curves, format_epoch, format_epochs, format_head
 from eqxesm.training.devices import is_first, make_mesh, shard, wait_for_all
 from eqxesm.training.examples import Examples, choose_run_buckets, prepare_inputs
-from eqxesm.training.features import FrozenFeatures, compute_features
+from eqxesm.training.features import FrozenFeatures, compute_once
 from eqxesm.training.filters import trainable
 from eqxesm.training.loop import fit, score_set
 from eqxesm.training.recipe import Recipe, build_model, check_pretrained, file_name
@@ -266,15 +266,13 @@ def _compute_all_features(run: _Run, model: SolubilityModel, folds: Iterable[Spl
     """Features of the proteins of all folds, each computed once, if the encoder is frozen."""
     if run.recipe.training.strategy != "frozen":
         return None
-    unique: dict[bytes, Int[np.ndarray, " _"]] = {}
-    for splits in folds:
-        for split in (splits.training, splits.validation, *splits.tests.values()):
-            proteins = to_examples(split, splits.cleaning, run.recipe).proteins
-            for tokens in (proteins[index] for index in range(len(proteins))):
-                unique.setdefault(np.asarray(tokens).tobytes(), tokens)
-    proteins, cache = list(unique.values()), cache_folder("features")
-    lengths = np.array([len(tokens) for tokens in proteins])
-    return compute_features(model, proteins, lengths, run.recipe.training, cache, progress=run.progress)
+    proteins = (
+        to_examples(split, splits.cleaning, run.recipe).proteins
+        for splits in folds
+        for split in (splits.training, splits.validation, *splits.tests.values())
+    )
+    every = (each[index] for each in proteins for index in range(len(each)))
+    return compute_once(model, every, run.recipe.training, cache_folder("features"), progress=run.progress)
 
 
 def _assess_out_of_fold(run: _Run, folds: Mapping[str, Splits], folders: Mapping[str, Path]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import constrain
 from eqxesm.training.filters import BLOCKS, path_names
-from heads import score_pooled
 
 
 class Features(NamedTuple):
@@ -75,7 +74,7 @@ def score(
     # Blocks are gathered one by one as they are scanned, all else here.
     model = gather_all_but_blocks(model)
     if isinstance(inputs, PooledFeatures):
-        return jax.vmap(lambda pooled, key: score_pooled(model.head, pooled, key=key))(inputs.pooled, keys)
+        return jax.vmap(lambda pooled, key: model.head.score_members(pooled, key=key))(inputs.pooled, keys)
     if isinstance(inputs, Features):
         head = model.head
         return jax.vmap(lambda features, mask, key: head.logits(features.astype(jnp.float32), mask, key=key))(

@@ -47,15 +47,14 @@ def difference(labels: Int[np.ndarray, " n"], ours: Float[np.ndarray, " n"], the
     )
 
 
-def compare_out_of_fold(data: Proteins, ours: Float[np.ndarray, " n"], cleaning: Cleaning) -> Table:
+def compare_out_of_fold(data: Proteins, ours: Float[np.ndarray, " n"]) -> Table:
     """Every protein predicted by models that saw no protein of its fold."""
-    sequences = [cleaning.clean(each).sequence for each in data.sequences]
-    hand = np.stack([hand_features(each) for each in sequences])
+    hand = np.stack([hand_features(each) for each in data.cleaned])
     boosted, composition = np.zeros(len(ours)), np.zeros(len(ours))
     for fold in np.unique(data.folds):
         own, rest = np.flatnonzero(data.folds == fold), np.flatnonzero(data.folds != fold)
         boosted[own] = fit_boosting(hand[rest], data.labels[rest])(hand[own])
-        composition[own] = predict_composition(sequences, data, rest, own)
+        composition[own] = predict_composition(data, rest, own)
     rows = []
     for name in ("all", *SOURCES):
         chosen = np.flatnonzero((data.sources == name) | (name == "all"))
@@ -75,20 +74,19 @@ def compare_out_of_fold(data: Proteins, ours: Float[np.ndarray, " n"], cleaning:
 
 
 def predict_composition(
-    sequences: Sequence[str], data: Proteins, training: Int[np.ndarray, " _"], asked: Int[np.ndarray, " _"]
+    data: Proteins, training: Int[np.ndarray, " _"], asked: Int[np.ndarray, " _"]
 ) -> Float[np.ndarray, " _"]:
-    baselines = fit_baselines([sequences[number] for number in training], data.labels[training])
-    return baselines.composition.predict([sequences[number] for number in asked])
+    baselines = fit_baselines([data.cleaned[number] for number in training], data.labels[training])
+    return baselines.composition.predict([data.cleaned[number] for number in asked])
 
 
-def compare_by_source(data: Proteins, ours: Float[np.ndarray, " n"], cleaning: Cleaning) -> Table:
+def compare_by_source(data: Proteins, ours: Float[np.ndarray, " n"]) -> Table:
     """Every source predicted by a model that saw neither it nor relatives of its proteins."""
-    sequences = [cleaning.clean(each).sequence for each in data.sequences]
     rows = []
     for name in SOURCES:
         own = np.flatnonzero(data.sources == name)
         others = np.flatnonzero(data.unrelated(name))
-        composition = predict_composition(sequences, data, others, own)
+        composition = predict_composition(data, others, own)
         truth = data.labels[own]
         rows.append([name, f"{len(own):,}", auroc(truth, ours[own]), difference(truth, ours[own], composition)])
     return {
@@ -153,9 +151,8 @@ def measure_tests(
     model: SolubilityModel, data: Proteins, tests: Mapping[str, tuple[list[str], np.ndarray]]
 ) -> list[dict[str, Any]]:
     """The model beside boosting and the two baselines on the test sets."""
-    sequences = [model.cleaning.clean(each).sequence for each in data.sequences]
-    boosted = fit_boosting(np.stack([hand_features(each) for each in sequences]), data.labels)
-    stripped = fit_baselines(sequences, data.labels)
+    boosted = fit_boosting(np.stack([hand_features(each) for each in data.cleaned]), data.labels)
+    stripped = fit_baselines(data.cleaned, data.labels)
     published = fit_baselines([Cleaning().clean(each).sequence for each in data.sequences], data.labels)
     sets = []
     for name, (asked, labels) in tests.items():

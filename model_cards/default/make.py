@@ -22,7 +22,7 @@ from pool import Proteins, read_pool, read_tests
 from record import make_record
 from scipy.special import expit
 
-from eqxesm import Calibration, SolubilityModel
+from eqxesm import Calibration, SolubilityModel, Tokenizer
 from eqxesm.checkpoint.card import CARD
 from eqxesm.checkpoint.card import HERE as HERE_NAMED
 from eqxesm.checkpoint.card_edits import replace_name
@@ -36,7 +36,7 @@ from eqxesm.files import cache_folder, write_file
 from eqxesm.forms import Limits
 from eqxesm.training import Examples, TrainConfig, fit
 from eqxesm.training.examples import add_random_ends
-from eqxesm.training.features import FrozenFeatures, compute_features
+from eqxesm.training.features import FrozenFeatures, compute_once
 from heads import Ensemble, EnsembleConfig, WindowMLPConfig
 
 HERE = Path(__file__).parent
@@ -74,14 +74,11 @@ class Trainer:
     @classmethod
     def make(cls, encoder: AbstractLanguageModel, data: Proteins, config: TrainConfig) -> "Trainer":
         model = SolubilityModel(encoder, make_head(encoder.d_model, 0), CLEANING)
-        tokens = [model.tokenize(CLEANING.clean(sequence)) for sequence in data.sequences]
+        tokens = [Tokenizer().encode(sequence) for sequence in data.cleaned]
         rng = np.random.default_rng(config.seed)
         copies = [[add_random_ends(each, SHARE_OF_ENDS, rng) for each in tokens] for _ in range(COPIES)]
-        unique = list(
-            {each.tobytes(): each for each in [*tokens, *(each for copy in copies for each in copy)]}.values()
-        )
-        lengths = np.array([len(each) for each in unique])
-        features = compute_features(model, unique, lengths, config, cache_folder("features"), progress=True)
+        every = (each for some in (tokens, *copies) for each in some)
+        features = compute_once(model, every, config, cache_folder("features"), progress=True)
         return cls(encoder, data, tokens, copies, features, config)
 
     def train(self, training: Bool[np.ndarray, " n"], validation: Bool[np.ndarray, " n"]) -> SolubilityModel:
@@ -103,7 +100,7 @@ class Trainer:
     def score(self, model: SolubilityModel, chosen: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " _"]:
         """Logits, from the features that are known."""
         rows = self.features.select(self.examples(chosen).proteins).collate(np.arange(chosen.sum()), 0).pooled
-        return np.asarray(jax.jit(jax.vmap(lambda row: model.head.score_pooled(row).mean()))(rows), np.float32)
+        return np.asarray(jax.jit(jax.vmap(lambda row: model.head.score_members(row).mean()))(rows), np.float32)
 
     def out_of_fold(self) -> Float[np.ndarray, " n"]:
         """Logits of every protein by a model that saw none of its fold."""
@@ -172,18 +169,15 @@ def main() -> None:
     options = parser.parse_args()
     started = time.monotonic()
     config = dataclasses.replace(CONFIG, epochs=options.epochs)
-    encoder, data = load_encoder(options.encoder), read_pool(options.data, options.proteins)
+    encoder, data = load_encoder(options.encoder), read_pool(options.data, CLEANING, options.proteins)
     trainer = Trainer.make(encoder, data, config)
 
     by_source = trainer.out_of_source()
     calibrated = Calibrated.fit(trainer.out_of_fold(), by_source, data)
-    tables = [
-        compare_out_of_fold(data, calibrated.probabilities, CLEANING),
-        compare_by_source(data, expit(by_source), CLEANING),
-    ]
+    tables = [compare_out_of_fold(data, calibrated.probabilities), compare_by_source(data, expit(by_source))]
     training = data.folds != 0
     model = trainer.train(training, ~training)
-    lengths = [len(CLEANING.clean(sequence).sequence) for sequence in data.sequences]
+    lengths = [len(sequence) for sequence in data.cleaned]
     origin = Provenance("model_cards/default/make.py", license="cc-by-4.0")
     model = model.replace(
         calibration=calibrated.calibration,

@@ -1,5 +1,6 @@
 """What the default model is measured beside: hand-made features with gradient boosting, by scikit-learn."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -29,6 +30,7 @@ for _letter, _values in zip(LETTERS, zip(*SCALES.values(), strict=True), strict=
     _TABLE[ord(_letter)] = _values
 
 
+@functools.cache
 def hand_features(sequence: str) -> Float[np.ndarray, " 94"]:
     """Composition, length, mean and spread of four properties, and how they lie along the protein."""
     codes = np.frombuffer(sequence.encode(), np.uint8)

@@ -32,9 +32,10 @@ SAME_LABELS = ("DeepSol validation", "ProtSol test split")
 
 @dataclass(frozen=True)
 class Proteins:
-    """Proteins with labels, as they were published. Those of one cluster are at least 30% identical."""
+    """Proteins with labels, as they were published and cleaned. Those of one cluster are at least 30% identical."""
 
     sequences: list[str]
+    cleaned: list[str]
     labels: Int[np.ndarray, " n"]
     sources: np.ndarray
     folds: Int[np.ndarray, " n"]
@@ -47,7 +48,7 @@ class Proteins:
         return ~alike & ~np.isin(self.clusters, self.clusters[own])
 
 
-def read_pool(data: Path, most: int | None = None) -> Proteins:
+def read_pool(data: Path, cleaning: Cleaning, most: int | None = None) -> Proteins:
     """The rows of the pool whose licences let weights be published, without those near the eSOL test."""
     with open(data / "train_pool" / "pool2.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["publish"] == "yes" and row["near_esol_test"] == "no"]
@@ -59,8 +60,9 @@ def read_pool(data: Path, most: int | None = None) -> Proteins:
         return np.array([row[name] for row in rows])
 
     sequences = [row["sequences"] for row in rows]
-    return Proteins(sequences, column("labels").astype(int), column("source"), column("fold").astype(int),
-                    column("cluster30"))  # fmt: skip
+    cleaned = [cleaning.clean(each).sequence for each in sequences]
+    labels, folds = column("labels").astype(int), column("fold").astype(int)
+    return Proteins(sequences, cleaned, labels, column("source"), folds, column("cluster30"))
 
 
 def read_tests(data: Path, cleaning: Cleaning, most: int | None = None) -> dict[str, tuple[list[str], np.ndarray]]:

@@ -21,10 +21,6 @@ from heads import (
     EnsembleConfig,
     MeanPoolMLP,
     MeanPoolMLPConfig,
-    find_pooling,
-    score_pooled,
-    standardise,
-    wants_standardising,
 )
 from heads.pooling import attention_pool, max_pool, mean_pool
 from heads.windows import MIN_SPREAD, window_mean
@@ -245,7 +241,7 @@ def test_window_head_reads_means_extremes_and_spread():
     np.testing.assert_allclose(score(head, features, mask), weight @ inputs + bias, rtol=1e-5, atol=1e-5)
     pooled = np.random.default_rng(0).normal(3, 5, size=(50, len(inputs))).astype(np.float32)
     expected = weight @ ((inputs - pooled.mean(0)) / (pooled.std(0) + MIN_SPREAD)) + bias
-    np.testing.assert_allclose(score(standardise(head, pooled), features, mask), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(score(head.standardise(pooled), features, mask), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_ensemble_is_the_mean_of_its_members_one_by_one():
@@ -263,19 +259,19 @@ def test_an_ensemble_is_the_mean_of_its_members_one_by_one():
 def test_what_is_pooled_first_gets_the_same_logits(name):
     features, mask = example()
     head = make(name)
-    if wants_standardising(head):
-        rows = np.random.default_rng(0).normal(size=(9, len(find_pooling(head).pool(features, mask))))
-        head = standardise(head, rows.astype(np.float32))
-        assert not wants_standardising(head)
-    pooled = find_pooling(head).pool(features, mask)
-    np.testing.assert_allclose(score_pooled(head, pooled), head.logits(features, mask), rtol=1e-6)
-    with_dropout = [score_pooled(head, pooled, key=KEY), head.logits(features, mask, key=KEY)]
+    if head.wants_standardising:
+        rows = np.random.default_rng(0).normal(size=(9, len(head.pool(features, mask))))
+        head = head.standardise(rows.astype(np.float32))
+        assert not head.wants_standardising
+    pooled = head.pool(features, mask)
+    np.testing.assert_allclose(head.score_members(pooled), head.logits(features, mask), rtol=1e-6)
+    with_dropout = [head.score_members(pooled, key=KEY), head.logits(features, mask, key=KEY)]
     np.testing.assert_allclose(*with_dropout, rtol=1e-6)
 
 
 def test_heads_with_parameters_before_the_pooling_are_not_pooled_first():
-    assert find_pooling(make("convolution")) is None
-    assert find_pooling(make("attention_pool_mlp")) is None
+    assert make("convolution").pooling is None
+    assert make("attention_pool_mlp").pooling is None
 
 
 def test_refuses_an_ensemble_of_another_width():
