@@ -72,4 +72,6 @@ def format_fields(config: Any) -> str:
 def _format_field(name: str, value: Any) -> str:
     if dataclasses.is_dataclass(value):
         return f"{name} {getattr(value, 'type', '')} ({format_fields(value)})"
+    if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        return f"{name} ({'; '.join(format_fields(each) for each in value)})"
     return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"

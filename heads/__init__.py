@@ -9,13 +9,14 @@ from typing import Annotated, Any, Union
 from pydantic import Field
 
 from heads.base import FIXED, AbstractHead, PooledHead
+from heads.committee import PARTS, Committee, CommitteeConfig, PartConfig
 from heads.composition import CompositionMLP, CompositionMLPConfig
 from heads.conv import Convolution, ConvolutionConfig
-from heads.ensemble import MEMBERS, Ensemble, EnsembleConfig
+from heads.ensemble import Ensemble, EnsembleConfig
 from heads.mlp import AttentionPoolMLP, AttentionPoolMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 from heads.windows import WindowMLP, WindowMLPConfig
 
-HEADS: dict[type, Callable[..., AbstractHead]] = {**MEMBERS, EnsembleConfig: Ensemble}
+HEADS: dict[type, Callable[..., AbstractHead]] = {**PARTS, CommitteeConfig: Committee}
 """The head that each configuration builds."""
 
 HeadConfig: Any = Annotated[Union[tuple(HEADS)], Field(discriminator="type")]  # noqa: UP007  # ty: ignore[invalid-type-form]
@@ -27,6 +28,8 @@ __all__ = [
     "AbstractHead",
     "AttentionPoolMLP",
     "AttentionPoolMLPConfig",
+    "Committee",
+    "CommitteeConfig",
     "CompositionMLP",
     "CompositionMLPConfig",
     "Convolution",
@@ -36,6 +39,7 @@ __all__ = [
     "HeadConfig",
     "MeanPoolMLP",
     "MeanPoolMLPConfig",
+    "PartConfig",
     "PooledHead",
     "WindowMLP",
     "WindowMLPConfig",

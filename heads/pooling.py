@@ -1,5 +1,7 @@
 """From one vector per residue to one per protein, whatever the padding holds."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -27,6 +29,23 @@ def max_pool(features: Features, mask: Mask) -> Pooled:
     """Maximum over residues; zero for a protein without any."""
     largest = jnp.where(mask[:, None], features, -jnp.inf).max(axis=0)
     return jnp.where(mask.any(), largest, 0)
+
+
+def quantile_pool(features: Features, mask: Mask, quantiles: Sequence[float]) -> list[Pooled]:
+    """Quantiles over residues, interpolated as numpy does; zero for a protein without any."""
+    if not quantiles:
+        return []
+    # Padding comes last.
+    ordered = jnp.sort(jnp.where(mask[:, None], features, jnp.inf), axis=0)
+    last = jnp.maximum(mask.sum() - 1, 0).astype(jnp.int32)
+
+    def at(quantile: float) -> Pooled:
+        place = quantile * last.astype(jnp.float32)
+        below = jnp.floor(place).astype(jnp.int32)
+        low, high = ordered[below], ordered[jnp.minimum(below + 1, last)]
+        return jnp.where(mask.any(), low + (high - low) * (place - jnp.floor(place)).astype(features.dtype), 0)
+
+    return [at(each) for each in quantiles]
 
 
 def attention_pool(scores: Features, values: Features, mask: Mask) -> Pooled:

@@ -5,27 +5,29 @@ from typing import Annotated, Literal
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from annotated_types import MaxLen, MinLen
+from annotated_types import MaxLen
 from jaxtyping import Array, Float, PRNGKeyArray
 from pydantic import Strict
 
 from heads.base import Features, Key, Logit, Mask, Pooled, PooledHead
 from heads.fields import Fraction, OddWidth, Width, Widths, configuration
 from heads.mlp import MLP
-from heads.pooling import count, masked, max_pool, mean_pool
+from heads.pooling import count, masked, max_pool, mean_pool, quantile_pool
 
 MIN_SPREAD = 1e-3
 """Added to the spread of what is pooled, so that what never varies does not blow up."""
 
-Windows = Annotated[tuple[OddWidth, ...], Strict(False), MinLen(1), MaxLen(64)]
+Windows = Annotated[tuple[OddWidth, ...], Strict(False), MaxLen(64)]
+Quantiles = Annotated[tuple[Fraction, ...], Strict(False), MaxLen(64)]
 
 
 @configuration
 class WindowMLPConfig:
-    """Sizes of a `WindowMLP`. `windows` are in residues."""
+    """Sizes of a `WindowMLP`. `windows` are in residues; `quantiles` are of the averages over a window."""
 
     d_model: Width
     windows: Windows = (7, 19, 41)
+    quantiles: Quantiles = ()
     hidden: Widths = (128,)
     dropout: Fraction = 0.3
     type: Literal["window_mlp"] = "window_mlp"
@@ -34,9 +36,9 @@ class WindowMLPConfig:
 class WindowMLP(PooledHead):
     """Hidden layers over mean features, log length, and averages over windows of every feature.
 
-    A feature is averaged over a window around each residue; the largest and smallest average and their spread along
-    the protein go on. What goes into the hidden layers is shifted by `centre` and divided by `scale`. Training on
-    frozen features sets these two once, from the training proteins.
+    A feature is averaged over a window around each residue. The largest and smallest go on, and their spread and
+    quantiles along the protein. What goes into the hidden layers is shifted by `centre` and divided by `scale`.
+    Training on frozen features sets these two once, from the training proteins.
     """
 
     centre: Float[Array, " d_pooled"]
@@ -45,14 +47,15 @@ class WindowMLP(PooledHead):
     config: WindowMLPConfig = eqx.field(static=True)
 
     def __init__(self, config: WindowMLPConfig, *, key: PRNGKeyArray):
-        d_pooled = (1 + 3 * len(config.windows)) * config.d_model + 1
+        each_window = 3 + len(config.quantiles)
+        d_pooled = (1 + each_window * len(config.windows)) * config.d_model + 1
         self.centre, self.scale = jnp.zeros(d_pooled), jnp.ones(d_pooled)
         self.mlp = MLP(d_pooled, config.hidden, config.dropout, key=key)
         self.config = config
 
     @property
     def pooling(self) -> str:
-        return f"windows {', '.join(map(str, self.config.windows))}"
+        return f"windows {self.config.windows}, quantiles {self.config.quantiles}"
 
     @property
     def wants_standardising(self) -> bool:
@@ -67,6 +70,7 @@ class WindowMLP(PooledHead):
             # The root of zero has no slope.
             spread = jnp.sqrt(mean_pool(centred**2, mask) + 1e-6)
             parts += [max_pool(averages, mask), -max_pool(-averages, mask), spread]
+            parts += quantile_pool(averages, mask, self.config.quantiles)
         return jnp.concatenate(parts)
 
     def score(self, pooled: Pooled, *, key: Key = None) -> Logit:

@@ -123,6 +123,8 @@ def _result(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 def _name_features(sections: Mapping[str, Any]) -> str:
     kind, provenance = sections["encoder"]["type"], sections["provenance"] or {}
+    if kind == "with_properties":
+        return f"properties of residues and {_name_features({**sections, 'encoder': sections['encoder']['encoder']})}"
     if kind != "esmc":
         return {"one_hot": "one-hot features", "ssm": "features of a state-space encoder"}[kind]
     # A port knows the hashes of the files that it read.
@@ -134,7 +136,8 @@ def _name_features(sections: Mapping[str, Any]) -> str:
 
 def _citations(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> list[str]:
     recorded = facts["training"].get("citations", []) if facts and "head" in sections else []
-    return [ESMC_CITATION] * (sections["encoder"]["type"] == "esmc") + list(recorded)
+    encoder = sections["encoder"].get("encoder", sections["encoder"])
+    return [ESMC_CITATION] * (encoder["type"] == "esmc") + list(recorded)
 
 
 def _format_parity(reports: Sequence[Mapping[str, Any]]) -> str:

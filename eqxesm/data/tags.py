@@ -43,6 +43,9 @@ _SHORT = re.compile("SNA|GPLGS|GPGS|GPH(?=M)|GSH(?=M)|G[AH](?=M)|[GS]{3,}|(?:GS|
 
 The last is of pSGX3, which has its tag at the other end: MSL by itself is a common natural start."""
 
+_LINKER_AT_END = re.compile("[GS]{4,}$")
+"""A linker of glycine and serine. One protein of UniProt in a thousand ends like that."""
+
 
 def _n_run(sequence: str) -> re.Match[str] | None:
     length = len(sequence)
@@ -172,7 +175,11 @@ def _trailer_of(residues: str) -> int:
     first = max(0, len(residues) - SITE_DISTANCE - 8)
     site = _SITE_AT_END.search(residues, first)
     piece = _trailer_pieces().longest(residues[: -LONGEST - 1 : -1])
-    return max(piece, len(residues) - site.start() if site else 0)
+    longest = max(piece, len(residues) - site.start() if site else 0)
+    if longest:
+        return longest
+    linker = _LINKER_AT_END.search(residues, max(0, len(residues) - LONGEST))
+    return len(linker.group()) if linker else 0
 
 
 def strip_tags(residues: str) -> tuple[str, list[str]]:

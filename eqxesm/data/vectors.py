@@ -80,7 +80,6 @@ LEADERS: Table = (
     ("p15TV-LIC", "MGSSHHHHHHSSGRENLYFQG|H|", "Addgene 26093"),
     ("pNIC28-Bsa4", "MHHHHHHSSGVDLGTENLYFQS|", "Addgene 26103"),
     ("MacroLab 2B-T", "MKSSHHHHHHENLYFQSNA|", "Addgene 29666"),
-    ("NYSGRC pSGX3", "MSL|", "seen in PSI:Biology"),
     ("SSGCID AVA0421", "MAHHHHHHMGTLEAQTQGPGS|", "Choi 2011, Acta Crystallogr F 67:998"),
     ("SSGCID BG1861", "MAHHHHHHMGT|", "Choi 2011, Acta Crystallogr F 67:998"),
     ("JCSG pSpeedET", "MGSDKIHHHHHHENLYFQG|", "Klock 2008, Proteins 71:982"),

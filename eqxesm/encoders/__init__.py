@@ -4,15 +4,35 @@ from pathlib import Path
 from typing import Any
 
 from jax.typing import DTypeLike
+from jaxtyping import PRNGKeyArray
 
 from eqxesm.encoders.base import AbstractEncoder, Inputs, as_probabilities, cast, padding_mask, residue_mask
-from eqxesm.encoders.config import PRESETS, EncoderConfig, ESMCConfig, LanguageModelConfig, OneHotConfig, SSMConfig
+from eqxesm.encoders.config import (
+    PRESETS,
+    EncoderConfig,
+    ESMCConfig,
+    LanguageModelConfig,
+    OneHotConfig,
+    SSMConfig,
+    WithPropertiesConfig,
+)
 from eqxesm.encoders.esmc import ESMC
 from eqxesm.encoders.language_model import AbstractLanguageModel, ESMCOutput, read_encoder_sections
 from eqxesm.encoders.onehot import OneHot
+from eqxesm.encoders.properties import WithProperties
 from eqxesm.encoders.ssm import SSM
 
-ENCODERS: dict[type, Any] = {ESMCConfig: ESMC, SSMConfig: SSM, OneHotConfig: OneHot}
+
+def _make_with_properties(config: WithPropertiesConfig, *, key: PRNGKeyArray) -> WithProperties:
+    return WithProperties(ENCODERS[type(config.encoder)](config.encoder, key=key))
+
+
+ENCODERS: dict[type, Any] = {
+    ESMCConfig: ESMC,
+    SSMConfig: SSM,
+    OneHotConfig: OneHot,
+    WithPropertiesConfig: _make_with_properties,
+}
 """The encoder that each configuration builds. A new encoder is registered here."""
 
 
@@ -36,6 +56,8 @@ __all__ = [
     "OneHot",
     "OneHotConfig",
     "SSMConfig",
+    "WithProperties",
+    "WithPropertiesConfig",
     "as_probabilities",
     "cast",
     "load_encoder",

@@ -69,7 +69,18 @@ class OneHotConfig:
 LanguageModelConfig: Any = Annotated[ESMCConfig | SSMConfig, Field(discriminator="type")]
 """The configuration of an encoder with a language-model head, told by its `type`."""
 
-EncoderConfig: Any = Annotated[ESMCConfig | SSMConfig | OneHotConfig, Field(discriminator="type")]
+
+@configuration
+class WithPropertiesConfig:
+    """An encoder with the properties of residues before its features."""
+
+    encoder: Annotated[ESMCConfig | SSMConfig | OneHotConfig, Field(discriminator="type")]
+    type: Literal["with_properties"] = "with_properties"
+
+
+EncoderConfig: Any = Annotated[
+    ESMCConfig | SSMConfig | OneHotConfig | WithPropertiesConfig, Field(discriminator="type")
+]
 """Any encoder's configuration, told by its `type`."""
 
 PRESETS: dict[str, ESMCConfig] = {

@@ -1,16 +1,19 @@
 """ESM-C, the protein language model."""
 
+import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 from jaxtyping import PRNGKeyArray
 
-from eqxesm.checkpoint.record import About
+from eqxesm.checkpoint.record import About, is_about
 from eqxesm.encoders.attention import rotary_turns
 from eqxesm.encoders.config import ESMCConfig
 from eqxesm.encoders.language_model import AbstractLanguageModel
 from eqxesm.encoders.layers import Block
 from eqxesm.encoders.rows import ChainIds
+from eqxesm.errors import InputError
 
 
 class ESMC(AbstractLanguageModel):
@@ -29,6 +32,25 @@ class ESMC(AbstractLanguageModel):
 
     def shared(self, chains: ChainIds) -> tuple[Any, ...]:
         return rotary_turns(len(chains), self.config.d_head), chains
+
+    def truncate(self, layers: int) -> "ESMC":
+        """The encoder of the first blocks alone, with the final norm. It has no LM head, which reads the last block."""
+        if not 1 <= layers <= self.config.layers:
+            raise InputError(f"layers is {layers}, expected 1 to {self.config.layers}")
+        config = dataclasses.replace(self.config, layers=layers, lm_head=False)
+        # Every branch is divided by a scale that the number of layers sets.
+        factor = config.residue_scale / self.config.residue_scale
+
+        def last_weights(model: ESMC) -> Any:
+            blocks: Any = model.blocks
+            return blocks.attention.out.weight, blocks.ffn.down.weight
+
+        first = jax.tree.map(lambda leaf: leaf[:layers] if eqx.is_array(leaf) else leaf, self.blocks)
+        cut = eqx.tree_at(lambda model: (model.blocks, model.lm_head), self, (first, None))
+        cut = eqx.tree_at(last_weights, cut, tuple(weight * factor for weight in last_weights(cut)))
+        skeleton = eqx.filter_eval_shape(lambda: ESMC(config, key=jax.random.key(0)))
+        structure = jax.tree.structure(skeleton, is_leaf=is_about)
+        return jax.tree.unflatten(structure, jax.tree.leaves(cut, is_leaf=is_about))
 
     def __repr__(self) -> str:
         c = self.config

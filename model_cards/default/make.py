@@ -29,7 +29,8 @@ from eqxesm.checkpoint.card_edits import replace_name
 from eqxesm.checkpoint.record import METRICS, About, Provenance
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.domain import Domain
-from eqxesm.encoders import AbstractLanguageModel, load_encoder
+from eqxesm.encoders import ESMC, WithProperties, load_encoder
+from eqxesm.encoders.properties import N_PROPERTIES
 from eqxesm.evaluation import fit_margin, fit_temperature, group_errors
 from eqxesm.evaluation.plots import draw_calibration
 from eqxesm.files import cache_folder, write_file
@@ -37,13 +38,17 @@ from eqxesm.forms import Limits
 from eqxesm.training import Examples, TrainConfig, fit
 from eqxesm.training.examples import add_random_ends
 from eqxesm.training.features import FrozenFeatures, compute_once
-from heads import Ensemble, EnsembleConfig, WindowMLPConfig
+from heads import Committee, CommitteeConfig, EnsembleConfig, PartConfig, WindowMLPConfig
 
 HERE = Path(__file__).parent
 PACKAGED = HERE.parents[1] / "eqxesm" / "default"
 CALIBRATION = "calibration.png"
 
 CLEANING = Cleaning(strip_tags=True, strip_initial_met=True)
+LAYERS = 3
+"""Blocks of the encoder that are kept: features of the third do better in the cross-validation than those of the last."""
+WINDOWS = (7, 19, 41)
+QUANTILES = (0.1, 0.25, 0.75, 0.9)
 FOLDS = 10
 COPIES = 2
 """Further copies of each protein in training."""
@@ -51,20 +56,33 @@ SHARE_OF_ENDS = 0.5
 """Share of the ends of the copies at which there are random vector residues."""
 
 CONFIG = TrainConfig(
-    strategy="frozen", epochs=4, patience=4, learning_rate=1e-3, weight_decay=0.01, tokens_per_batch=131_072
+    strategy="frozen", epochs=5, patience=5, learning_rate=1e-3, weight_decay=0.01, tokens_per_batch=131_072
 )
 
 
-def make_head(d_model: int, seed: int) -> Ensemble:
-    member = WindowMLPConfig(d_model, windows=(7, 19, 41), hidden=(64,), dropout=0.5)
-    return Ensemble(EnsembleConfig(d_model, member, members=8), key=jax.random.key(seed))
+def make_encoder(folder: Path) -> WithProperties:
+    """The first blocks of the pretrained encoder, with the properties of residues beside their features."""
+    encoder = load_encoder(folder)
+    assert isinstance(encoder, ESMC), "the default is an ESM-C"
+    return WithProperties(encoder.truncate(LAYERS))
+
+
+def make_head(d_model: int, seed: int) -> Committee:
+    """Heads on windows of properties, on windows of the encoder's features, and on composition alone."""
+
+    def part(start: int, stop: int, windows: tuple[int, ...], quantiles: tuple[float, ...] = ()) -> PartConfig:
+        member = WindowMLPConfig(stop - start, windows, quantiles, hidden=(64,), dropout=0.5)
+        return PartConfig(start, stop, EnsembleConfig(stop - start, member, members=4))
+
+    parts = (part(0, N_PROPERTIES, WINDOWS, QUANTILES), part(N_PROPERTIES, d_model, WINDOWS), part(0, N_PROPERTIES, ()))
+    return Committee(CommitteeConfig(d_model, parts), key=jax.random.key(seed))
 
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
     """The encoder, the proteins with their copies as tokens, and the features of all."""
 
-    encoder: AbstractLanguageModel
+    encoder: WithProperties
     data: Proteins
     tokens: list[np.ndarray]
     copies: list[list[np.ndarray]]
@@ -72,7 +90,7 @@ class Trainer:
     config: TrainConfig
 
     @classmethod
-    def make(cls, encoder: AbstractLanguageModel, data: Proteins, config: TrainConfig) -> "Trainer":
+    def make(cls, encoder: WithProperties, data: Proteins, config: TrainConfig) -> "Trainer":
         model = SolubilityModel(encoder, make_head(encoder.d_model, 0), CLEANING)
         tokens = [Tokenizer().encode(sequence) for sequence in data.cleaned]
         rng = np.random.default_rng(config.seed)
@@ -148,12 +166,16 @@ class Calibrated:
 
 def fit_domain(trainer: Trainer, training: Bool[np.ndarray, " n"]) -> Domain:
     """What the mean features of the training proteins look like."""
-    width = trainer.encoder.d_model
+    head = make_head(trainer.encoder.d_model, 0)
+    # A window head pools means first.
+    starts, parts = (0, *head.pooled_ends), head.config.parts[:2]
+    columns = np.concatenate(
+        [start + np.arange(part.stop - part.start) for start, part in zip(starts, parts, strict=False)]
+    )
 
     def means(chosen: Bool[np.ndarray, " n"]) -> np.ndarray:
         rows = trainer.features.select(trainer.examples(chosen).proteins)
-        # A window head pools means first.
-        return np.asarray(rows.rows[rows.places[:, 0], :width])
+        return np.asarray(rows.rows[rows.places[:, 0]])[:, columns]
 
     return Domain.fit(means(training), means(~training))
 
@@ -169,7 +191,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.monotonic()
     config = dataclasses.replace(CONFIG, epochs=options.epochs)
-    encoder, data = load_encoder(options.encoder), read_pool(options.data, CLEANING, options.proteins)
+    encoder, data = make_encoder(options.encoder), read_pool(options.data, CLEANING, options.proteins)
     trainer = Trainer.make(encoder, data, config)
 
     by_source = trainer.out_of_source()

@@ -7,27 +7,18 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from eqxesm.encoders.properties import SCALES as PROPERTIES
+
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 WINDOWS = (7, 19, 41)
 SEEDS = 5
 
-SCALES = {
-    # Kyte and Doolittle 1982, J Mol Biol 157:105.
-    "hydropathy": (1.8, 2.5, -3.5, -3.5, 2.8, -0.4, -3.2, 4.5, -3.9, 3.8, 1.9, -3.5, -1.6, -3.5, -4.5, -0.8, -0.7, 4.2,
-                   -0.9, -1.3),
-    "charge": (0, 0, -1, -1, 0, 0, 0.1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0),
-    # TOP-IDP, Campen 2008, Protein Pept Lett 15:956.
-    "disorder": (0.06, 0.02, 0.192, 0.736, -0.697, 0.166, 0.303, -0.486, 0.586, -0.326, -0.397, 0.007, 0.987, 0.318,
-                 0.18, 0.341, 0.059, -0.121, -0.884, -0.51),
-    # Chou and Fasman 1978, Adv Enzymol 47:45.
-    "strand": (0.83, 1.19, 0.54, 0.37, 1.38, 0.75, 0.87, 1.6, 0.74, 1.3, 1.05, 0.89, 0.55, 1.1, 0.93, 0.75, 1.19, 1.7,
-               1.37, 1.47),
-}  # fmt: skip
-"""Properties of residues, in the order of the letters."""
+SCALES = ("hydropathy", "charge", "disorder", "strand")
 
 _TABLE = np.zeros((128, len(SCALES)))
-for _letter, _values in zip(LETTERS, zip(*SCALES.values(), strict=True), strict=True):
-    _TABLE[ord(_letter)] = _values
+for _number, _name in enumerate(SCALES):
+    for _letter, _value in PROPERTIES[_name].items():
+        _TABLE[ord(_letter), _number] = _value
 
 
 @functools.cache

@@ -10,7 +10,8 @@ from eqxesm import SolubilityModel
 from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.description import format_fields
-from eqxesm.encoders import AbstractLanguageModel
+from eqxesm.encoders import WithProperties
+from eqxesm.encoders.properties import SCALES
 from eqxesm.evaluation import fit_baselines
 from eqxesm.forms import COVERED, GROUP
 from eqxesm.training import TrainConfig
@@ -43,7 +44,7 @@ LIMITS = [
 
 def make_record(
     data: Proteins,
-    encoder: AbstractLanguageModel,
+    encoder: WithProperties,
     model: SolubilityModel,
     calibrated: Any,
     config: TrainConfig,
@@ -52,15 +53,16 @@ def make_record(
     seconds: float,
 ) -> dict[str, Any]:
     """Write down what was done and measured."""
-    head = model.head.config
+    parts = model.head.config.parts
+    members = sum(part.head.members for part in parts)
     published = [Cleaning().clean(sequence).sequence for sequence in data.sequences]
     auroc = {each["name"]: each["rows"][0]["metrics"]["auroc"]["value"] for each in sets}
     shown = ", ".join(f"{value:.3f} on {name}" for name, value in auroc.items())
     facts = encoder.about.record.facts if encoder.about.record else {}
     return {
         "name": "default",
-        "summary": f"{head.members} small heads on windows of the features of a small language model built like ESM-C, "
-        f"which was pretrained here. It ships with eqxesm so that there is something to predict with offline. AUROC, "
+        "summary": f"{members} small heads on composition, on properties of residues along the protein, and on features "
+        f"of a small language model built like ESM-C, which was pretrained here. It ships with eqxesm so that there is something to predict with offline. AUROC, "
         f"with {STRIPPED}: {shown}.",
         "training": {
             "data": [describe_source(data, name, *SOURCES[name]) for name in SOURCES],
@@ -78,7 +80,14 @@ def make_record(
             "recipe": {
                 "Command": "`python model_cards/default/make.py --data DATA --encoder RUN/model`",
                 "Encoder": facts.get("summary", "not recorded"),
-                "Head": format_fields(head),
+                "Features": f"the letter of each residue, {len(SCALES)} properties of it, and the first "
+                f"{encoder.config.encoder.layers} blocks of the encoder",
+                **{
+                    f"Heads on features {part.start} to {part.stop - 1}": f"{part.head.members} of: "
+                    f"{format_fields(part.head.member)}"
+                    for part in parts[:2]
+                },
+                "Heads on composition": f"{parts[2].head.members} of: {format_fields(parts[2].head.member)}",
                 "Optimiser": f"AdamW, peak learning rate {config.learning_rate}, weight decay {config.weight_decay}, at "
                 f"most {config.epochs} epochs, stopped after {config.patience} without a better held-out loss; encoder "
                 "frozen",

@@ -142,7 +142,7 @@ def test_strips_both_ends():
         "MSSG" + PROTEIN[1:],
         "MGHM" + PROTEIN[1:],
         PROTEIN + "HHHHH",
-        PROTEIN + "GSSG",
+        PROTEIN + "SSG",
     ],
 )
 def test_leaves_what_is_not_a_tag(sequence):

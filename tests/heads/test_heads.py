@@ -14,6 +14,7 @@ from heads import (
     AbstractHead,
     AttentionPoolMLP,
     AttentionPoolMLPConfig,
+    CommitteeConfig,
     CompositionMLP,
     CompositionMLPConfig,
     Convolution,
@@ -21,8 +22,9 @@ from heads import (
     EnsembleConfig,
     MeanPoolMLP,
     MeanPoolMLPConfig,
+    PartConfig,
 )
-from heads.pooling import attention_pool, max_pool, mean_pool
+from heads.pooling import attention_pool, max_pool, mean_pool, quantile_pool
 from heads.windows import MIN_SPREAD, window_mean
 
 D_MODEL = 12
@@ -277,3 +279,41 @@ def test_heads_with_parameters_before_the_pooling_are_not_pooled_first():
 def test_refuses_an_ensemble_of_another_width():
     with pytest.raises(ValueError, match=r"member\.d_model 7 is not d_model 12"):
         EnsembleConfig(12, MeanPoolMLPConfig(7))
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.1, 0.5, 0.75, 0.99])
+def test_quantiles_are_those_of_numpy_over_residues(quantile):
+    features, mask = example()
+    mask = mask.at[10].set(False)
+    (ours,) = quantile_pool(features, mask, (quantile,))
+    np.testing.assert_allclose(ours, np.quantile(np.asarray(features)[np.asarray(mask)], quantile, axis=0), atol=1e-6)
+    (none,) = quantile_pool(features, jnp.zeros_like(mask), (quantile,))
+    np.testing.assert_array_equal(none, 0)
+
+
+def test_a_committee_is_the_mean_of_its_members_on_their_own_columns():
+    head = make("committee")
+    features, mask = example()
+    first, second = head.config.parts
+    alone = head.heads[0](features[:, first.start : first.stop], mask)
+    others = head.heads[1].logits(features[:, second.start : second.stop], mask)
+    np.testing.assert_allclose(head(features, mask), np.mean([alone, *others]), rtol=1e-5)
+    np.testing.assert_allclose(head.score_members(head.pool(features, mask)), [alone, *others], rtol=1e-5)
+
+
+def test_a_committee_puts_what_each_head_pools_on_one_scale():
+    head = make("committee")
+    rows = np.stack([head.pool(*example(seed=seed)) for seed in range(50)])
+    ready = head.standardise(rows)
+    assert head.wants_standardising
+    assert not ready.wants_standardising
+    centres = np.concatenate([ready.heads[0].centre, ready.heads[1].members.centre[0]])
+    np.testing.assert_allclose(centres, rows.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_refuses_a_part_that_does_not_fit():
+    member = MeanPoolMLPConfig(4)
+    with pytest.raises(ValueError, match="takes columns up to 9, and d_model is 8"):
+        CommitteeConfig(8, (PartConfig(5, 9, member),))
+    with pytest.raises(ValueError, match=r"head\.d_model 4 is not stop - start, 3"):
+        PartConfig(5, 8, member)
