@@ -11,7 +11,7 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from eqxesm.alphabet import AnyArray, check_tokens, pad
-from eqxesm.data.batching import choose_buckets
+from eqxesm.data.batching import choose_buckets, shape_tokens
 from eqxesm.errors import InputError, at
 from eqxesm.sequences import as_sequence
 
@@ -48,7 +48,8 @@ def map_proteins(
     if not results:
         return results
     lengths = np.array([len(each) for each in proteins])
-    buckets = choose_buckets(lengths, tokens_per_batch)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(function, eqx.is_inexact_array)))
+    buckets = choose_buckets(lengths, tokens_per_batch, shape_tokens=shape_tokens(parameters))
     with tqdm(total=len(proteins), unit=" proteins", disable=None if progress else True, leave=False) as bar:
         for length, indices in buckets.plan(lengths, np.arange(len(lengths)), full=False):
             rows = buckets.rows_for(len(indices), length)

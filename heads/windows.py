@@ -1,5 +1,6 @@
 """Averages of features over windows along the protein: their extremes and spread."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import equinox as eqx
@@ -64,8 +65,7 @@ class WindowMLP(PooledHead):
     def pool(self, features: Features, mask: Mask) -> Pooled:
         features = masked(features, mask)
         parts = [mean_pool(features, mask), jnp.log(count(mask) / 300).astype(features.dtype)[None]]
-        for window in self.config.windows:
-            averages = window_mean(features, mask, window)
+        for averages in window_means(features, mask, self.config.windows):
             centred = averages - mean_pool(averages, mask)[None]
             # The root of zero has no slope.
             spread = jnp.sqrt(mean_pool(centred**2, mask) + 1e-6)
@@ -84,14 +84,18 @@ class WindowMLP(PooledHead):
         return eqx.tree_at(lambda head: (head.centre, head.scale), self, tuple(wide))
 
 
-def window_mean(
-    values: Float[Array, "length properties"], mask: Mask, window: int
-) -> Float[Array, "length properties"]:
-    """Mean over the residues of the window around each position; at the ends of the protein it is shorter."""
-    reach = window // 2
+def window_means(
+    values: Float[Array, "length properties"], mask: Mask, windows: Sequence[int]
+) -> list[Float[Array, "length properties"]]:
+    """Means over the residues of a window around each position; at the ends of the protein it is shorter."""
+    length, reach = len(mask), max(windows, default=1) // 2
+    # The number of residues is the last column.
+    columns = jnp.concatenate([masked(values, mask), mask[:, None].astype(values.dtype)], axis=1)
+    total = jnp.cumsum(jnp.pad(columns, ((reach + 1, reach), (0, 0))), axis=0)
 
-    def add_up(x: Float[Array, "length columns"]) -> Float[Array, "length columns"]:
-        total = jnp.cumsum(jnp.pad(x, ((reach + 1, reach), (0, 0))), axis=0)
-        return total[window:] - total[:-window]
+    def mean(window: int) -> Float[Array, "length properties"]:
+        first, last = reach - window // 2, reach + window // 2 + 1
+        sums = total[last : last + length] - total[first : first + length]
+        return sums[:, :-1] / jnp.maximum(sums[:, -1:], 1)
 
-    return add_up(masked(values, mask)) / jnp.maximum(add_up(mask[:, None].astype(values.dtype)), 1)
+    return [mean(window) for window in windows]

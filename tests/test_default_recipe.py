@@ -18,7 +18,7 @@ def test_on_some_proteins(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("EQXESM_CACHE", str(tmp_path / "cache"))
     # Boosting's threads wait for each other where other tests run.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    ESMC(ESMCConfig(1, 16, 1, 16), key=jax.random.key(0)).save_pretrained(tmp_path / "encoder")
+    ESMC(ESMCConfig(4, 16, 1, 16), key=jax.random.key(0)).save_pretrained(tmp_path / "encoder")
     subprocess.run(
         [sys.executable, str(SCRIPT), "--data", str(shared), "--encoder", str(tmp_path / "encoder"), "--epochs", "1",
          "--proteins", "1000", "--out", str(tmp_path / "model")],

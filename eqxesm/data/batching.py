@@ -11,6 +11,19 @@ SHAPE_TOKENS = 256
 SHAPE_SHARE = 0.002
 """And at least this share of all tokens, so that many proteins do not need many shapes."""
 
+COMPILE_WORK = 75e9
+"""Tokens times parameters that two CPU cores read while a shape is compiled: a smaller model reads more of them."""
+
+
+MOST_SHAPE_TOKENS = 65_536
+"""Where parameters tell less of the work than their number says."""
+
+
+def shape_tokens(parameters: int) -> int:
+    """What a further shape must save in padding for a model of so many parameters; 0 if that is not known."""
+    return int(np.clip(COMPILE_WORK / parameters, SHAPE_TOKENS, MOST_SHAPE_TOKENS)) if parameters else SHAPE_TOKENS
+
+
 SMALLEST_STEP = 8
 
 
@@ -23,10 +36,11 @@ def round_up(length: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 
 @dataclass(frozen=True)
 class Buckets:
-    """The padded lengths of batches, ascending, and the tokens of each batch."""
+    """The padded lengths of batches, ascending, the tokens of each batch, and what a further shape costs in tokens."""
 
     bounds: tuple[int, ...]
     tokens_per_batch: int
+    shape_tokens: int = SHAPE_TOKENS
 
     def rows(self, length: int) -> int:
         """Proteins in a full batch, at least 1."""
@@ -58,7 +72,7 @@ class Buckets:
             if not left:
                 continue
             own = rows if full else self.rows_for(left, length)
-            alone = (own - left) * length + (0 if own == rows else SHAPE_TOKENS)
+            alone = (own - left) * length + (0 if own == rows else self.shape_tokens)
             if slot + 1 == len(self.bounds) or alone <= left * (self.bounds[slot + 1] - length):
                 batches.append((length, waiting))
                 waiting = waiting[:0]
@@ -73,14 +87,16 @@ class Buckets:
         return 1 - float(lengths.sum()) / tokens
 
 
-def choose_buckets(lengths: Int[np.ndarray, " n"], tokens_per_batch: int, longest: int | None = None) -> Buckets:
-    """Choose the padded lengths with the least padding, if each costs `SHAPE_TOKENS` or `SHAPE_SHARE`.
+def choose_buckets(
+    lengths: Int[np.ndarray, " n"], tokens_per_batch: int, longest: int | None = None, shape_tokens: int = SHAPE_TOKENS
+) -> Buckets:
+    """Choose the padded lengths with the least padding, if each costs `shape_tokens` or `SHAPE_SHARE`.
 
     Found by dynamic programming. `longest` is the longest protein of other sets that share the buckets.
     """
     candidates, counts = np.unique(round_up(lengths), return_counts=True)
     before = np.concatenate([[0], np.cumsum(counts)])
-    shape = max(SHAPE_TOKENS, SHAPE_SHARE * float(lengths.sum()))
+    shape = max(shape_tokens, SHAPE_SHARE * float(lengths.sum()))
     least = np.zeros(len(candidates) + 1)
     first = np.zeros(len(candidates) + 1, np.int64)
     for stop, bound in enumerate(candidates, 1):
@@ -95,4 +111,4 @@ def choose_buckets(lengths: Int[np.ndarray, " n"], tokens_per_batch: int, longes
         stop = first[stop]
     if longest is not None and longest > bounds[-1]:
         bounds.append(int(round_up(np.array([longest]))[0]))
-    return Buckets(tuple(bounds), tokens_per_batch)
+    return Buckets(tuple(bounds), tokens_per_batch, shape_tokens)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
 
-from eqxesm.checkpoint.record import About, is_about
+from eqxesm.checkpoint.record import About, with_about
 from eqxesm.encoders.attention import rotary_turns
 from eqxesm.encoders.config import ESMCConfig
 from eqxesm.encoders.language_model import AbstractLanguageModel
@@ -49,8 +49,10 @@ class ESMC(AbstractLanguageModel):
         cut = eqx.tree_at(lambda model: (model.blocks, model.lm_head), self, (first, None))
         cut = eqx.tree_at(last_weights, cut, tuple(weight * factor for weight in last_weights(cut)))
         skeleton = eqx.filter_eval_shape(lambda: ESMC(config, key=jax.random.key(0)))
-        structure = jax.tree.structure(skeleton, is_leaf=is_about)
-        return jax.tree.unflatten(structure, jax.tree.leaves(cut, is_leaf=is_about))
+        short = jax.tree.unflatten(jax.tree.structure(skeleton), jax.tree.leaves(cut))
+        origin = self.about.provenance
+        source = origin and dataclasses.replace(origin, source=f"the first {layers} blocks of {origin.source}")
+        return with_about(short, About(source))
 
     def __repr__(self) -> str:
         c = self.config

@@ -1,6 +1,6 @@
 """Figures of the default model, beside those of simpler predictors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def compare_out_of_fold(data: Proteins, ours: Float[np.ndarray, " n"]) -> Table:
         "text": "Every protein of the training data, predicted by a model that saw no protein of its fold; temperatures "
         "were fitted on the other folds. Beside it 94 hand-made features with gradient boosting (scikit-learn, five "
         "seeds) and a logistic regression on composition and length.",
-        "columns": ["proteins of", "", "AUROC", "above boosting by", "above composition by", "calibration error"],
+        "columns": ["source", "proteins", "AUROC", "above boosting by", "above composition by", "calibration error"],
         "rows": rows,
     }
 
@@ -108,24 +108,37 @@ def measure_scars(model: SolubilityModel, data: Proteins, each_class: int) -> Ta
     before = model.predict(sequences)
     cleaned = [model.clean(each).sequence for each in sequences]
 
-    def shift(add: Callable[[str], str]) -> tuple[float, float]:
-        """Change of the mean probability, and share of the proteins whose call flips."""
-        changed = [add(each) for each in sequences]
-        moved = [number for number, each in enumerate(changed) if model.clean(each).sequence != cleaned[number]]
-        after = before.copy()
-        if moved:
-            after[moved] = model.predict([changed[number] for number in moved])
+    def shifts(ends: Sequence[tuple[str, str]]) -> list[tuple[float, float]]:
+        """Change of the mean probability, and share of the proteins whose call flips, by what stands around them."""
+        changed = [[f"{first}{each}{last}" for each in sequences] for first, last in ends]
+        left = [[model.clean(each).sequence for each in some] for some in changed]
+        known = dict(zip(cleaned, before, strict=True))
+        new = {
+            rest: whole
+            for rests, some in zip(left, changed, strict=True)
+            for rest, whole in zip(rests, some, strict=True)
+        }
+        asked = [rest for rest in new if rest not in known]
+        # All at once, since each call compiles for the lengths that it is given.
+        known |= dict(zip(asked, model.predict([new[rest] for rest in asked], progress=True), strict=True))
+        return [compare(np.array([known[rest] for rest in rests])) for rests in left]
+
+    def compare(after: Float[np.ndarray, " n"]) -> tuple[float, float]:
         flips = (after >= model.calibration.threshold) != (before >= model.calibration.threshold)
         return abs(float((after - before).mean())), float(flips.mean())
 
-    listed = [shift(lambda each, end=end: end + each) for end in cut(LEADERS, before=True)]
-    listed += [shift(lambda each, end=end: each + end) for end in cut(TRAILERS, before=False)]
     linkers = ["".join(rng.choice(list("GGS"), rng.integers(4, 15))) for _ in range(10)]
-    unlisted = [shift(lambda each, end=end: end + each) for end in (*linkers, *STRETCHES)]
-    unlisted += [shift(lambda each, end=end: each + end) for end in (*linkers, *STRETCHES)]
+    kinds = {
+        "listed leaders and trailers": [
+            *((end, "") for end in cut(LEADERS, before=True)),
+            *(("", end) for end in cut(TRAILERS, before=False)),
+        ],
+        "linkers and other stretches": [pair for end in (*linkers, *STRETCHES) for pair in ((end, ""), ("", end))],
+    }
+    found = {name: shifts(ends) for name, ends in kinds.items()}
     rows = [
-        [name, str(len(shifts)), f"{max(each[0] for each in shifts):.3f}", f"{max(each[1] for each in shifts):.1%}"]
-        for name, shifts in (("listed leaders and trailers", listed), ("linkers and other stretches", unlisted))
+        [name, str(len(some)), f"{max(each[0] for each in some):.3f}", f"{max(each[1] for each in some):.1%}"]
+        for name, some in found.items()
     ]
     return {
         "title": "Residues of vectors",

@@ -22,14 +22,14 @@ from pool import Proteins, read_pool, read_tests
 from record import make_record
 from scipy.special import expit
 
-from eqxesm import Calibration, SolubilityModel, Tokenizer
+from eqxesm import ESMC, Calibration, SolubilityModel, Tokenizer
 from eqxesm.checkpoint.card import CARD
 from eqxesm.checkpoint.card import HERE as HERE_NAMED
 from eqxesm.checkpoint.card_edits import replace_name
 from eqxesm.checkpoint.record import METRICS, About, Provenance
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.domain import Domain
-from eqxesm.encoders import ESMC, WithProperties, load_encoder
+from eqxesm.encoders import WithProperties
 from eqxesm.encoders.properties import N_PROPERTIES
 from eqxesm.evaluation import fit_margin, fit_temperature, group_errors
 from eqxesm.evaluation.plots import draw_calibration
@@ -58,13 +58,6 @@ SHARE_OF_ENDS = 0.5
 CONFIG = TrainConfig(
     strategy="frozen", epochs=5, patience=5, learning_rate=1e-3, weight_decay=0.01, tokens_per_batch=131_072
 )
-
-
-def make_encoder(folder: Path) -> WithProperties:
-    """The first blocks of the pretrained encoder, with the properties of residues beside their features."""
-    encoder = load_encoder(folder)
-    assert isinstance(encoder, ESMC), "the default is an ESM-C"
-    return WithProperties(encoder.truncate(LAYERS))
 
 
 def make_head(d_model: int, seed: int) -> Committee:
@@ -191,7 +184,8 @@ def main() -> None:
     options = parser.parse_args()
     started = time.monotonic()
     config = dataclasses.replace(CONFIG, epochs=options.epochs)
-    encoder, data = make_encoder(options.encoder), read_pool(options.data, CLEANING, options.proteins)
+    pretrained, data = ESMC.from_pretrained(options.encoder), read_pool(options.data, CLEANING, options.proteins)
+    encoder = WithProperties(pretrained.truncate(LAYERS))
     trainer = Trainer.make(encoder, data, config)
 
     by_source = trainer.out_of_source()
@@ -209,7 +203,7 @@ def main() -> None:
     )
     tables.append(measure_scars(model, data, 10 if options.proteins else 500))
     sets = measure_tests(model, data, read_tests(options.data, CLEANING, options.proteins))
-    record = make_record(data, encoder, model, calibrated, config, tables, sets, time.monotonic() - started)
+    record = make_record(data, pretrained, model, calibrated, config, tables, sets, time.monotonic() - started)
     folder = options.out or PACKAGED
     bins = {each["name"]: each["reliability"] for each in sets}
     model.save_pretrained(folder, record, {CALIBRATION: draw_calibration(bins)})

@@ -66,7 +66,7 @@ def read_pool(data: Path, cleaning: Cleaning, most: int | None = None) -> Protei
 
 
 def read_tests(data: Path, cleaning: Cleaning, most: int | None = None) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Sequences and labels of the test sets, and of the part of PLM_Sol in which nothing is stripped."""
+    """Sequences and labels of the test sets, and of the part of PLM_Sol in which no tag or vector residue is found."""
     columns = Columns(sequence="sequences", label="labels")
     paths = {
         "DeepSol test": read_proteins(data / "proteinea_solubility" / "solubility_testing.csv", columns, labelled=True),
@@ -79,5 +79,5 @@ def read_tests(data: Path, cleaning: Cleaning, most: int | None = None) -> dict[
         tests[name] = [each.sequence for each in proteins], np.array([each.label for each in proteins])
     sequences, labels = tests["PLM_Sol test"]
     bare = [number for number, each in enumerate(sequences) if not cleaning.clean(each).notes]
-    tests["PLM_Sol test, the part without tags or scars"] = [sequences[number] for number in bare], labels[bare]
+    tests["PLM_Sol test, scar-free part"] = [sequences[number] for number in bare], labels[bare]
     return tests

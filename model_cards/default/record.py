@@ -6,11 +6,10 @@ from typing import Any
 from figures import STRIPPED
 from pool import SOURCES, Proteins
 
-from eqxesm import SolubilityModel
+from eqxesm import ESMC, SolubilityModel
 from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.description import format_fields
-from eqxesm.encoders import WithProperties
 from eqxesm.encoders.properties import SCALES
 from eqxesm.evaluation import fit_baselines
 from eqxesm.forms import COVERED, GROUP
@@ -44,7 +43,7 @@ LIMITS = [
 
 def make_record(
     data: Proteins,
-    encoder: WithProperties,
+    pretrained: ESMC,
     model: SolubilityModel,
     calibrated: Any,
     config: TrainConfig,
@@ -58,7 +57,7 @@ def make_record(
     published = [Cleaning().clean(sequence).sequence for sequence in data.sequences]
     auroc = {each["name"]: each["rows"][0]["metrics"]["auroc"]["value"] for each in sets}
     shown = ", ".join(f"{value:.3f} on {name}" for name, value in auroc.items())
-    facts = encoder.about.record.facts if encoder.about.record else {}
+    facts = pretrained.about.record.facts if pretrained.about.record else {}
     return {
         "name": "default",
         "summary": f"{members} small heads on composition, on properties of residues along the protein, and on features "
@@ -81,7 +80,7 @@ def make_record(
                 "Command": "`python model_cards/default/make.py --data DATA --encoder RUN/model`",
                 "Encoder": facts.get("summary", "not recorded"),
                 "Features": f"the letter of each residue, {len(SCALES)} properties of it, and the first "
-                f"{encoder.config.encoder.layers} blocks of the encoder",
+                f"{model.encoder.config.encoder.layers} blocks of the encoder",
                 **{
                     f"Heads on features {part.start} to {part.stop - 1}": f"{part.head.members} of: "
                     f"{format_fields(part.head.member)}"

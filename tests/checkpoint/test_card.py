@@ -42,16 +42,16 @@ def test_the_default_card_is_rendered_from_its_record():
 
 def test_the_default_model_fits_into_the_package():
     folder, _, _ = read_default()
-    assert sum(file.stat().st_size for file in folder.iterdir()) <= 5_000_000
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 10_000_000
 
 
 def test_every_figure_of_the_default_model_is_in_its_card():
     folder, _, record = read_default()
     card = (folder / "README.md").read_text()
     sets = record.facts["evaluation"]["sets"]
-    assert {data["name"] for data in sets} == {"DeepSol test", "PLM_Sol test"}
+    assert {data["name"] for data in sets} >= {"DeepSol test", "PLM_Sol test"}
     for data in sets:
-        assert {"this model", "tag rule", "composition regression"} <= {row["name"] for row in data["rows"]}
+        assert {"this model", "hand features, boosting", "composition regression"} <= {r["name"] for r in data["rows"]}
         for row in data["rows"]:
             for metric in ("accuracy", "mcc", "auroc", "auprc"):
                 x = row["metrics"][metric]
@@ -65,7 +65,8 @@ def test_the_default_models_figures_are_measured_again(shared):
     proteins = list(read_proteins(shared / "plm_sol" / "test_dataset.fasta", labelled=True))
     model = SolubilityModel.from_pretrained("default")
     labels = np.array([protein.label for protein in proteins])
-    probabilities = model.predict([protein.sequence for protein in proteins])
+    # Some are longer than what the model accepts.
+    probabilities = model.predict_tokens([model.tokenize(model.cleaning.clean(each.sequence)) for each in proteins])
     found = evaluate(labels, probabilities.astype(float), resamples=2)
     measured = [data for data in record.facts["evaluation"]["sets"] if data["name"] == "PLM_Sol test"]
     assert measured
@@ -73,15 +74,6 @@ def test_the_default_models_figures_are_measured_again(shared):
         written = next(row for row in data["rows"] if row["name"] == "this model")["metrics"]
         for metric in ("accuracy", "mcc", "auroc", "auprc"):
             assert found[metric].value == pytest.approx(written[metric]["value"], abs=1e-4)
-
-
-def test_stripping_first_changes_nothing_for_a_model_that_strips():
-    _, _, record = read_default()
-    figures: dict = {}
-    for data in record.facts["evaluation"]["sets"]:
-        row = next(row for row in data["rows"] if row["name"] == "this model")
-        figures.setdefault(data["name"], []).append(row["metrics"])
-    assert all(first == second for first, second in figures.values())
 
 
 def test_tables_of_the_record_are_shown():
@@ -218,14 +210,14 @@ def test_figures_of_another_model_do_not_stay(ahead):
     _, sections, record = read_default()
     old = render_card({**sections, "form": "adapter", "base": BASE}, record)
     assert {"model-index", "metrics", "datasets", "base_model"} <= set(front(old))
-    old = ahead + old.replace("tags:\n", "tags:\n- mine\n", 1).replace("license: a", "license: b")
+    old = ahead + old.replace("tags:\n", "tags:\n- mine\n", 1).replace("license: c", "license: d")
     bare = {**sections, "provenance": None}
     merged = merge_cards(render_card(bare), old)
     fields = front(merged)
     assert set(fields) == {"library_name", "pipeline_tag", "tags", "license"}
     assert fields["tags"] == ["biology", "protein", "jax", "equinox", "solubility", "mine"]
-    assert fields["license"] == "bpache-2.0", "a person changed it"
-    assert "0.599" not in merged
+    assert fields["license"] == "dc-by-4.0", "a person changed it"
+    assert "0.626" not in merged
     assert merged.count("## Results") == 1
     unchanged = merge_cards(render_card(bare), render_card(sections, record))
     assert set(front(unchanged)) == {"library_name", "pipeline_tag", "tags"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqxesm.data.batching import SHAPE_SHARE, SHAPE_TOKENS, Buckets, choose_buckets, round_up
+from eqxesm.data.batching import SHAPE_SHARE, SHAPE_TOKENS, Buckets, choose_buckets, round_up, shape_tokens
 
 many_lengths = st.lists(st.integers(1, 2500), min_size=1, max_size=300).map(np.array)
 budgets = st.integers(16, 20_000)
@@ -69,23 +69,33 @@ def test_what_is_left_waits_if_that_takes_fewer_tokens(short, plan):
     assert [(length, indices.tolist()) for length, indices in found] == plan
 
 
-def test_the_buckets_cost_the_least_of_all():
+@pytest.mark.parametrize("shape", [SHAPE_TOKENS, 1000])
+def test_the_buckets_cost_the_least_of_all(shape):
     """Against every choice of bounds."""
     rng = np.random.default_rng(0)
     lengths = rng.choice([64, 72, 80, 96, 112, 128, 160, 192, 256], 60)
     candidates = np.unique(lengths).tolist()
 
     def cost(bounds: tuple[int, ...]) -> int:
-        return sum(min(b for b in bounds if b >= length) for length in lengths) + SHAPE_TOKENS * len(bounds)
+        return sum(min(b for b in bounds if b >= length) for length in lengths) + shape * len(bounds)
 
     longest = candidates.pop()
     choices = [
         (*few, longest) for number in range(len(candidates) + 1) for few in itertools.combinations(candidates, number)
     ]
     assert SHAPE_SHARE * lengths.sum() < SHAPE_TOKENS
-    found = choose_buckets(lengths, 1)
+    found = choose_buckets(lengths, 1, shape_tokens=shape)
     assert cost(found.bounds) == min(map(cost, choices))
     assert 1 < len(found.bounds) < len(candidates)
+
+
+def test_a_small_model_gets_fewer_shapes():
+    lengths = np.random.default_rng(0).integers(50, 1000, 500)
+    sizes = (0, 6_000_000_000, 300_000_000, 30_000_000, 2_000_000, 6000)
+    shapes = [len(choose_buckets(lengths, 2048, shape_tokens=shape_tokens(size)).bounds) for size in sizes]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert sorted(shapes, reverse=True) == shapes
+    assert shapes[-1] < shapes[3] / 2
 
 
 def test_other_sets_may_have_longer_proteins():

@@ -310,7 +310,7 @@ def test_what_is_left_out_is_reported(run, write):
     assert "reads as DNA" in reasons["dna"]
     assert "gap '-'" in reasons["gap"]
     assert "position 4: stop '*'" in reasons["stop"]
-    assert "2,499 residues; this model accepts at most 2,412" in reasons["long"]
+    assert "2,499 residues; this model accepts at most 2,046" in reasons["long"]
     assert (found["not_used"], found["without_label"]) == (4, 1)
     assert found["all"]["proteins"] == len(PROTEINS)
     assert f"4 proteins left out, first dna: {reasons['dna']}" in err.splitlines()

@@ -25,7 +25,7 @@ from heads import (
     PartConfig,
 )
 from heads.pooling import attention_pool, max_pool, mean_pool, quantile_pool
-from heads.windows import MIN_SPREAD, window_mean
+from heads.windows import MIN_SPREAD, window_means
 
 D_MODEL = 12
 KEY = jax.random.key(7)
@@ -225,7 +225,7 @@ def test_a_configuration_builds_its_head():
 def test_window_means_are_those_of_the_residues_in_reach(window):
     features, mask = example()
     mask = mask.at[10].set(False)
-    ours = window_mean(features, mask, window)
+    _, ours = window_means(features, mask, (9, window))
     for position in np.flatnonzero(mask):
         reach = [at for at in range(position - window // 2, position + window // 2 + 1) if 0 <= at < len(mask)]
         expected = np.mean([features[at] for at in reach if mask[at]], axis=0)
@@ -236,7 +236,7 @@ def test_window_head_reads_means_extremes_and_spread():
     head = make("window_mlp", hidden=(), windows=(5,))
     features, mask = example()
     residues = np.asarray(features)[1:-1]
-    windows = window_mean(features, mask, 5)[1:-1]
+    windows = window_means(features, mask, (5,))[0][1:-1]
     spread = np.sqrt(np.var(windows, axis=0) + 1e-6)
     inputs = np.concatenate([residues.mean(0), [np.log(21 / 300)], windows.max(0), windows.min(0), spread])
     weight, bias = head.mlp.layers[0].weight[0], head.mlp.layers[0].bias[0]
