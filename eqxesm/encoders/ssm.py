@@ -21,8 +21,8 @@ from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, at_least_float32,
 CHUNK = 32
 """Positions of a chunk: within one, the recurrence is worked out by products; between them, by a scan."""
 
-TAPS = 4
-"""Positions that a convolution sees: its own, and the three before it."""
+TAPS = 3
+"""Positions that a convolution sees: its own and its neighbours."""
 
 SLOWEST, FASTEST = 1e-3, 0.1
 """Range of the steps by which a new block moves on."""
@@ -32,12 +32,13 @@ Mixed = Float[Array, "length d_inner"]
 
 def scan_states(
     values: Float[Array, "length heads d_head"],
+    steps: Float[Array, "length heads"],
     decay: Float[Array, "length heads"],
     write: Float[Array, "length d_state"],
     read: Float[Array, "length d_state"],
     chains: ChainIds,
 ) -> Float[Array, "length heads d_head"]:
-    """Run `state = exp(decay) * state + values ⊗ write` along every chain, and return `state @ read`.
+    """Run `state = exp(decay) * state + steps * values ⊗ write` along every chain, and return `state @ read`.
 
     A chain is a run of equal ids; each begins from a state of zero. `decay` must not be positive.
     """
@@ -48,7 +49,7 @@ def scan_states(
         padded = jnp.pad(x, ((0, filled), *((0, 0),) * (x.ndim - 1)), mode="edge")
         return rearrange(padded, "(n q) ... -> n q ...", q=CHUNK)
 
-    values, decay, write, read, chains = map(cut, (values, decay, write, read, chains))
+    values, steps, decay, write, read, chains = map(cut, (values, steps, decay, write, read, chains))
     last = chains[:, -1:]
     # No chain has the id below that of the first.
     last_before = jnp.concatenate([chains[:1, :1] - 1, last[:-1]])
@@ -58,11 +59,11 @@ def scan_states(
     sees = (chains[:, :, None] == chains[:, None, :]) & jnp.tri(CHUNK, dtype=bool)[None]
     by_head = jnp.swapaxes(decayed, 1, 2)
     kept = jnp.exp(jnp.where(sees[:, None], by_head[..., :, None] - by_head[..., None, :], FAR))
-    weights = kept * jnp.einsum("nqs,nks->nqk", read, write)[:, None]
+    weights = kept * jnp.einsum("nqs,nks->nqk", read, write)[:, None] * jnp.swapaxes(steps, 1, 2)[..., None, :]
     mixed = jnp.swapaxes(jnp.einsum("nhqk,nhkd->nhqd", weights, jnp.swapaxes(values, 1, 2)), 1, 2)
 
     # Between chunks: the state that each leaves, and what is still of it further on.
-    left = jnp.where((chains == last)[..., None], jnp.exp(decayed[:, -1:] - decayed), 0)
+    left = jnp.where((chains == last)[..., None], jnp.exp(decayed[:, -1:] - decayed), 0) * steps
     states = jnp.einsum("nke,nks->nse", _flatten(values * left[..., None]), write)
     passed = jnp.where(last == last_before, jnp.exp(decayed[:, -1]), 0)
     states = rearrange(states, "n s (h d) -> n s h d", h=heads)
@@ -88,76 +89,78 @@ def _join(
     return passed * next_passed, states * next_passed[:, None, :, None] + next_states
 
 
-class Direction(eqx.Module):
-    """The recurrence in one direction, with a short convolution before it."""
+def convolve(x: Mixed, taps: Float[Array, "taps d_inner"], chains: ChainIds) -> Mixed:
+    """Add up each position and its neighbours in its chain, weighted, each feature by itself."""
+    reach = len(taps) // 2
+    padded = jnp.pad(x, ((reach, reach), (0, 0)))
+    ids = jnp.pad(chains, (reach, reach), mode="edge")
+    y = jnp.zeros_like(x)
+    for start, row in enumerate(taps):
+        near = slice(start, start + len(x))
+        y += jnp.where((ids[near] == chains)[:, None], padded[near], 0) * repeat(row, x)
+    return y
 
-    taps: Float[Array, "taps d_inner"]
-    bias: Float[Array, " d_inner"]
+
+class Direction(eqx.Module):
+    """The recurrence in one direction: what each position writes, reads and forgets depends on its features."""
+
     select: Linear
     step_bias: Float[Array, " heads"]
     log_rate: Float[Array, " heads"]
-    skip: Float[Array, " heads"]
     d_state: int = eqx.field(static=True)
 
     def __init__(self, config: SSMConfig, *, key: PRNGKeyArray):
-        taps, select, step, rate = jax.random.split(key, 4)
-        bound = TAPS**-0.5
-        self.taps = jax.random.uniform(taps, (TAPS, config.d_inner), minval=-bound, maxval=bound)
-        self.bias = jnp.zeros(config.d_inner)
+        select, step, rate = jax.random.split(key, 3)
         self.select = Linear(config.d_inner, 2 * config.d_state + config.heads, use_bias=False, key=select)
         steps = jnp.exp(jax.random.uniform(step, (config.heads,), minval=jnp.log(SLOWEST), maxval=jnp.log(FASTEST)))
         self.step_bias = jnp.log(jnp.expm1(steps))  # the inverse of softplus
         self.log_rate = jnp.log(jax.random.uniform(rate, (config.heads,), minval=1.0, maxval=16.0))
-        self.skip = jnp.ones(config.heads)
         self.d_state = config.d_state
 
     def __call__(self, x: Mixed, chains: ChainIds) -> Mixed:
-        x = jax.nn.silu(self._convolve(x, chains))
         selected = project(self.select, x).astype(at_least_float32(x))
-        write, read, step = jnp.split(selected, (self.d_state, 2 * self.d_state), axis=-1)
-        step = jax.nn.softplus(step + repeat(self.step_bias.astype(step.dtype), step))
-        decay = -step * repeat(jnp.exp(self.log_rate.astype(step.dtype)), step)
-        values = rearrange(x.astype(step.dtype), "length (heads d) -> length heads d", heads=len(self.skip))
-        mixed = scan_states(values * step[..., None], decay, write, read, chains)
-        mixed += values * repeat(self.skip.astype(step.dtype), step)[..., None]
+        write, read, steps = jnp.split(selected, (self.d_state, 2 * self.d_state), axis=-1)
+        steps = jax.nn.softplus(steps + repeat(self.step_bias.astype(steps.dtype), steps))
+        decay = -steps * repeat(jnp.exp(self.log_rate.astype(steps.dtype)), steps)
+        values = rearrange(x.astype(steps.dtype), "length (heads d) -> length heads d", heads=len(self.log_rate))
+        mixed = scan_states(values, steps, decay, write, read, chains)
         return rearrange(mixed, "length heads d -> length (heads d)").astype(x.dtype)
-
-    def _convolve(self, x: Mixed, chains: ChainIds) -> Mixed:
-        """Add up each position and those before it in its chain, each feature by itself."""
-        y = repeat(self.bias, x)
-        for back, taps in enumerate(self.taps):
-            moved = jnp.pad(x, ((back, 0), (0, 0)))[: len(x)]
-            same = jnp.pad(chains, (back, 0), mode="edge")[: len(x)] == chains
-            y += jnp.where(same[:, None], moved, 0) * repeat(taps, x)
-        return y
 
 
 class StateSpaceBlock(eqx.Module):
-    """Pre-norm block: the recurrence in both directions, gated and normalised."""
+    """Pre-norm block: a short convolution, the recurrence in both directions, a gate and a norm."""
 
     norm: LayerNorm
     gate: Linear
     up: Linear
+    taps: Float[Array, "taps d_inner"]
+    bias: Float[Array, " d_inner"]
     forward: Direction
     backward: Direction
+    skip: Float[Array, " d_inner"]
     mixed_norm: LayerNorm
     down: Linear
 
     def __init__(self, config: SSMConfig, *, key: PRNGKeyArray):
-        gate, up, forward, backward, down = jax.random.split(key, 5)
+        gate, up, taps, forward, backward, down = jax.random.split(key, 6)
         self.norm = LayerNorm(config.d_model, eps=NORM_EPS)
         self.gate = Linear(config.d_model, config.d_inner, use_bias=False, key=gate)
         self.up = Linear(config.d_model, config.d_inner, use_bias=False, key=up)
+        bound = TAPS**-0.5
+        self.taps = jax.random.uniform(taps, (TAPS, config.d_inner), minval=-bound, maxval=bound)
+        self.bias = jnp.zeros(config.d_inner)
         self.forward = Direction(config, key=forward)
         self.backward = Direction(config, key=backward)
+        self.skip = jnp.ones(config.d_inner)
         self.mixed_norm = LayerNorm(config.d_inner, eps=NORM_EPS, use_bias=False)
         self.down = Linear(config.d_inner, config.d_model, use_bias=False, key=down)
 
     def __call__(self, x: Features, chains: ChainIds) -> Features:
         normed = normalise(self.norm, x)
         wide = project(self.up, normed)
+        wide = jax.nn.silu(convolve(wide, self.taps, chains) + repeat(self.bias, wide))
         mixed = save(self.forward(wide, chains) + self.backward(wide[::-1], chains[::-1])[::-1])
-        gated = mixed * jax.nn.silu(project(self.gate, normed))
+        gated = (mixed + wide * repeat(self.skip, wide)) * jax.nn.silu(project(self.gate, normed))
         return x + project(self.down, normalise(self.mixed_norm, gated))
 
 

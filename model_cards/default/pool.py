@@ -1,6 +1,14 @@
-"""The labelled proteins that the default model is trained and measured on."""
+"""The labelled proteins that the default model is trained and measured on.
 
+    python model_cards/default/pool.py --data ../shared/data
+
+searches them once more for relatives of test proteins, by MMseqs2 and with tags stripped, and lists what it finds in
+`like_tests.txt`. These are left out too.
+"""
+
+import argparse
 import csv
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +18,10 @@ from jaxtyping import Bool, Int
 from eqxesm.data.cleaning import Cleaning, is_nucleic_acid
 from eqxesm.data.protein import Columns
 from eqxesm.data.proteins import read_proteins
+from eqxesm.data.similarity import nearest_identity_to_few
+
+LIKE_TESTS = Path(__file__).parent / "like_tests.txt"
+MAX_IDENTITY = 0.3
 
 SOURCES = {
     "DeepSol validation": ("sameerkhurana10/DSOL_rv0.2, as the Hub data set proteinea/solubility", "MIT"),
@@ -53,7 +65,8 @@ def read_pool(data: Path, cleaning: Cleaning, most: int | None = None) -> Protei
     with open(data / "train_pool" / "pool2.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["publish"] == "yes" and row["near_esol_test"] == "no"]
     # One of DeepSol's is the DNA of its protein.
-    rows = [row for row in rows if not is_nucleic_acid(row["sequences"])]
+    like_tests = set(LIKE_TESTS.read_text().split())
+    rows = [row for row in rows if not is_nucleic_acid(row["sequences"]) and digest(row["sequences"]) not in like_tests]
     rows = rows[:: max(1, len(rows) // most)] if most else rows
 
     def column(name: str) -> np.ndarray:
@@ -63,6 +76,11 @@ def read_pool(data: Path, cleaning: Cleaning, most: int | None = None) -> Protei
     cleaned = [cleaning.clean(each).sequence for each in sequences]
     labels, folds = column("labels").astype(int), column("fold").astype(int)
     return Proteins(sequences, cleaned, labels, column("source"), folds, column("cluster30"))
+
+
+def digest(sequence: str) -> str:
+    """A short name of a sequence."""
+    return hashlib.sha256(sequence.encode()).hexdigest()[:16]
 
 
 def read_tests(data: Path, cleaning: Cleaning, most: int | None = None) -> dict[str, tuple[list[str], np.ndarray]]:
@@ -81,3 +99,26 @@ def read_tests(data: Path, cleaning: Cleaning, most: int | None = None) -> dict[
     bare = [number for number, each in enumerate(sequences) if not cleaning.clean(each).notes]
     tests["PLM_Sol test, scar-free part"] = [sequences[number] for number in bare], labels[bare]
     return tests
+
+
+def main() -> None:
+    """List the proteins of the pool that are like one of a test."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    data = parser.parse_args().data
+    cleaning = Cleaning(strip_tags=True)
+    LIKE_TESTS.write_text("")
+    pool = read_pool(data, cleaning)
+    esol = read_proteins(data / "esol" / "test.csv", Columns(sequence="sequence"))
+    tests = [sequence for sequences, _ in read_tests(data, cleaning).values() for sequence in sequences]
+    tests = sorted({cleaning.clean(each).sequence for each in [*tests, *(protein.sequence for protein in esol)]})
+    nearest = nearest_identity_to_few(pool.cleaned, tests)
+    if nearest is None:
+        raise SystemExit("MMseqs2 (mmseqs) is not installed")
+    found = [digest(pool.sequences[row]) for row in np.flatnonzero(nearest >= MAX_IDENTITY)]
+    LIKE_TESTS.write_text("\n".join(sorted(found)) + "\n")
+    print(f"{len(found)} of {len(pool.sequences):,} proteins are like one of a test")
+
+
+if __name__ == "__main__":
+    main()
