@@ -132,10 +132,15 @@ class ModelSections:
         return eqx.filter_eval_shape(make)
 
 
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model rather than an encoder."""
+    return bool({"head", "cleaning"} & set(read_config(folder)))
+
+
 def read_sections(folder: Path) -> ModelSections:
     """Read `config.json` of a model."""
     values = read_config(folder)
-    if not {"head", "cleaning"} & set(values):
+    if not is_model(folder):
         raise InputError(f"{folder}: holds an encoder, not a solubility model. Use ESMC.from_pretrained and a head.")
     return parse(ModelSections, values, folder / CONFIG)
 

@@ -1,5 +1,6 @@
 """Any function of one protein, over many proteins."""
 
+import sys
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
@@ -36,30 +37,54 @@ def map_proteins(
         One pytree of numpy arrays per protein, in input order. Axes over positions keep their
         padding.
     """
-    if tokens_per_batch is None:
-        tokens_per_batch = default_tokens()
-    if not isinstance(tokens_per_batch, Integral) or tokens_per_batch < 1:
-        raise InputError(f"tokens_per_batch is {tokens_per_batch!r}, expected a number of at least 1")
     proteins = as_sequence(proteins, "token arrays")
-    for number, tokens in enumerate(proteins, 1):
-        with at(f"protein {number}"):
-            check_tokens(tokens)
-    results: list[Any] = [None] * len(proteins)
-    if not results:
-        return results
-    lengths = np.array([len(each) for each in proteins])
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(function, eqx.is_inexact_array)))
-    buckets = choose_buckets(lengths, tokens_per_batch, shape_tokens=shape_tokens(parameters))
-    with tqdm(total=len(proteins), unit=" proteins", disable=None if progress else True, leave=False) as bar:
-        for length, indices in buckets.plan(lengths, np.arange(len(lengths)), full=False):
-            rows = buckets.rows_for(len(indices), length)
+    with show_progress(len(proteins), " proteins", progress) as bar:
+        return Mapper(function, tokens_per_batch)(proteins, bar.update)
+
+
+class Mapper:
+    """A function of one protein, applied to block after block of proteins in shapes that are compiled once."""
+
+    def __init__(self, function: Callable, tokens_per_batch: int | None = None):
+        """For the arguments see `map_proteins`."""
+        if tokens_per_batch is None:
+            tokens_per_batch = default_tokens()
+        if not isinstance(tokens_per_batch, Integral) or tokens_per_batch < 1:
+            raise InputError(f"tokens_per_batch is {tokens_per_batch!r}, expected a number of at least 1")
+        self.function = function
+        self.tokens_per_batch = int(tokens_per_batch)
+        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(function, eqx.is_inexact_array)))
+        self.known: set[int] = set()
+
+    def __call__(
+        self, proteins: Sequence[Int[np.ndarray, " _"]], advance: Callable[[int], Any], *, more: bool = False
+    ) -> list[Any]:
+        """Results in the order of the proteins. `advance` is told of every batch; if `more` follow, they are full."""
+        for number, tokens in enumerate(proteins, 1):
+            with at(f"protein {number}"):
+                check_tokens(tokens)
+        results: list[Any] = [None] * len(proteins)
+        if not results:
+            return results
+        lengths = np.array([len(each) for each in proteins])
+        compiling = shape_tokens(self.parameters)
+        buckets = choose_buckets(lengths, self.tokens_per_batch, shape_tokens=compiling, known=self.known)
+        self.known.update(buckets.bounds)
+        for length, indices in buckets.plan(lengths, np.arange(len(lengths)), full=more):
+            rows = buckets.rows(length) if more else buckets.rows_for(len(indices), length)
             padded = [proteins[index] for index in indices]
             padded += [padded[0]] * (rows - len(indices))
-            outputs = jax.tree.map(np.asarray, _run(function, pad(padded, length)))
+            outputs = jax.tree.map(np.asarray, _run(self.function, pad(padded, length)))
             for row, index in enumerate(indices):
                 results[index] = jax.tree.map(lambda output, row=row: output[row].copy(), outputs)
-            bar.update(len(indices))
-    return results
+            advance(len(indices))
+        return results
+
+
+def show_progress(total: int | None, unit: str, wanted: bool) -> tqdm:
+    """A bar on standard error, if that is a terminal or a notebook."""
+    in_notebook = "ipykernel" in sys.modules
+    return tqdm(total=total, unit=unit, disable=not (wanted and (in_notebook or sys.stderr.isatty())), leave=False)
 
 
 def default_tokens() -> int:

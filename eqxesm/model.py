@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,25 @@ from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.domain import Domain
-from eqxesm.encoders import AbstractEncoder, Inputs, cast, residue_mask
+from eqxesm.encoders import AbstractEncoder, Inputs, cast, load_encoder, residue_mask
 from eqxesm.encoders.base import in_vocabulary
 from eqxesm.encoders.lora import describe_lora
 from eqxesm.encoders.rows import Features, at_least_float32
 from eqxesm.errors import InputError, at
-from eqxesm.forms import Calibration, Limits, ModelSections, base_leaves, find_base, is_stored, load_base, read_sections
-from eqxesm.hub.download import Access, find_checkpoint
+from eqxesm.forms import (
+    Calibration,
+    Limits,
+    ModelSections,
+    base_leaves,
+    find_base,
+    is_model,
+    is_stored,
+    load_base,
+    read_sections,
+)
+from eqxesm.hub.download import Access, find_checkpoint, repository_of
 from eqxesm.hub.upload import push_saved
-from eqxesm.inference import map_proteins
+from eqxesm.inference import Mapper, show_progress
 from eqxesm.sequences import as_sequence, as_text, is_missing
 from heads import AbstractHead
 from heads.pooling import mean_pool
@@ -207,16 +217,21 @@ class SolubilityModel(eqx.Module):
         self, proteins: Sequence[Int[np.ndarray, " _"]], *, tokens_per_batch: int | None = None, progress: bool = False
     ) -> Float[np.ndarray, " n"]:
         """Probabilities of proteins that are cleaned and tokenized already; see `predict`."""
-        probabilities, _ = self.predict_with_distance(proteins, tokens_per_batch=tokens_per_batch, progress=progress)
-        return probabilities
+        proteins = as_sequence(proteins, "token arrays")
+        with show_progress(len(proteins), " proteins", progress) as bar:
+            mapper = Mapper(self.probability_and_distance, tokens_per_batch)
+            return self.predict_with_distance(proteins, mapper, bar.update)[0]
 
     def predict_with_distance(
-        self, proteins: Sequence[Int[np.ndarray, " _"]], *, tokens_per_batch: int | None = None, progress: bool = False
+        self,
+        proteins: Sequence[Int[np.ndarray, " _"]],
+        mapper: Mapper,
+        advance: Callable[[int], Any],
+        *,
+        more: bool = False,
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """Probabilities, and distances to the training proteins; see `probability_and_distance`."""
-        proteins = as_sequence(proteins, "token arrays")
-        function = self.probability_and_distance
-        results = map_proteins(function, proteins, tokens_per_batch=tokens_per_batch, progress=progress)
+        """Probabilities, and distances to the training proteins, by a mapper of `probability_and_distance`."""
+        results = mapper(proteins, advance, more=more)
         for number, tokens in enumerate(proteins, 1):
             if not is_residue(tokens).any():
                 raise InputError(f"protein {number} has no residue")
@@ -353,3 +368,12 @@ def locate_model(source: str | os.PathLike, revision: str | None = None, access:
     if source == DEFAULT:
         return Path(str(files("eqxesm") / "default"))
     return find_checkpoint(source, revision, access)
+
+
+def load_any_encoder(source: str | os.PathLike, revision: str | None = None) -> tuple[AbstractEncoder, Cleaning]:
+    """The encoder of a checkpoint of either kind, and the cleaning that comes before it."""
+    folder = locate_model(source, revision)
+    if is_model(folder):
+        model = SolubilityModel.from_pretrained(source, revision=revision)
+        return model.encoder, model.cleaning
+    return load_encoder(folder, repository_of(source, folder)), Cleaning()

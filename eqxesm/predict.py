@@ -1,6 +1,5 @@
 """Predict the proteins of a file, good and bad ones together."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +7,10 @@ import numpy as np
 from eqxesm.data.cleaning import Cleaned
 from eqxesm.data.protein import Protein
 from eqxesm.domain import UNLIKE
-from eqxesm.errors import InputError, pluralise
 from eqxesm.forms import Calibration
+from eqxesm.inference import Mapper
 from eqxesm.model import SolubilityModel
+from eqxesm.records import Advance, Looked, Record, Worker
 
 
 @dataclass(frozen=True)
@@ -30,50 +30,33 @@ class Prediction:
     note: str
 
 
-def predict_proteins(
-    model: SolubilityModel, proteins: Iterable[Protein], where: str, *, strict: bool = False, progress: bool = False
-) -> list[Prediction]:
-    """Predict proteins; one that cannot be used gets a note, or with `strict` refuses all."""
-    proteins = list(proteins)
-    cleaned: list[Cleaned | None] = []
-    notes: list[str] = []
-    problems: list[str] = []
-    first: dict[str, int] = {}
-    for number, protein in enumerate(proteins, 1):
-        result, reason = _clean(model, protein)
-        repeated = f"duplicate id, first used by record {first[protein.id]}" if protein.id in first else None
-        first.setdefault(protein.id, number)
-        remark = protein.remark if result else None
-        found = [each for each in (reason, remark, repeated) if each]
-        problems += [f"{where}, record {number} ({protein.id}): {each}" for each in found]
-        cleaned.append(result)
-        start = [f"not predicted: {found.pop(0)}"] if result is None else result.notes
-        notes.append("; ".join([*start, *found]))
-    good = [result for result in cleaned if result is not None]
-    if problems and (strict or not good):
-        more = f" ({pluralise(len(problems) - 1, 'more problem')})" if len(problems) > 1 else ""
-        raise InputError(problems[0] + more)
-    tokens = [model.tokenize(result) for result in good]
-    predicted = zip(*model.predict_with_distance(tokens, progress=progress), strict=True)
-    calibration, limit = model.calibration, np.inf if model.domain is None else float(model.domain.limit)
-    rows = []
-    for protein, result, note in zip(proteins, cleaned, notes, strict=True):
-        probability = None
-        if result is not None:
-            probability, distance = map(float, next(predicted))
-            note = "; ".join(filter(None, [note, UNLIKE if distance > limit else ""]))
-        rows.append(_make_row(protein, probability, calibration, note))
-    return rows
+class Predictor(Worker):
+    """Predicts block after block of records: a row for each."""
 
+    refusal = "not predicted"
 
-def _clean(model: SolubilityModel, protein: Protein) -> tuple[Cleaned | None, str | None]:
-    """Clean a protein, or say why it cannot be used."""
-    if protein.remark and not protein.sequence:
-        return None, protein.remark
-    try:
-        return model.clean(protein.sequence), None
-    except InputError as error:
-        return None, str(error)
+    def __init__(self, model: SolubilityModel, *, strict: bool = False):
+        super().__init__(strict=strict)
+        self.model = model
+        self._mapper = Mapper(model.probability_and_distance)
+        self.parameters = self._mapper.parameters
+
+    def clean(self, sequence: str) -> Cleaned:
+        return self.model.clean(sequence)
+
+    def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> list[Prediction]:
+        tokens = [self.model.tokenize(cleaned) for cleaned, _ in looked if cleaned is not None]
+        predicted = zip(*self.model.predict_with_distance(tokens, self._mapper, advance, more=more), strict=True)
+        calibration, domain = self.model.calibration, self.model.domain
+        limit = np.inf if domain is None else float(domain.limit)
+        rows = []
+        for record, (cleaned, note) in zip(records, looked, strict=True):
+            probability = None
+            if cleaned is not None:
+                probability, distance = map(float, next(predicted))
+                note = "; ".join(filter(None, [note, UNLIKE if distance > limit else ""]))
+            rows.append(_make_row(record.protein, probability, calibration, note))
+        return rows
 
 
 def _make_row(protein: Protein, probability: float | None, calibration: Calibration, note: str) -> Prediction:

@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,34 @@ from eqxesm.files import check_writable, expand_user, write_file
 Row = Mapping[str, Any]
 
 
-def format_table(rows: Sequence[Row]) -> str:
-    """Rows with the same columns as aligned text, numbers to the right, None as blank."""
-    columns = list(rows[0])
-    numeric = {name: _is_numeric(row[name] for row in rows) for name in columns}
-    cells = [columns, *([_format_cell(row[name]) for name in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+class TextTable:
+    """Rows with the same columns as aligned text, in columns as wide as the first rows need."""
 
-    def align(line: list[str]) -> str:
+    def __init__(self) -> None:
+        self._numeric: dict[str, bool] = {}
+        self._widths: list[int] = []
+
+    def format(self, rows: Sequence[Row]) -> str:
+        """The rows, the first ones below a header: numbers to the right, None as blank."""
+        columns = list(rows[0])
+        cells = [[_format_cell(row[name]) for name in columns] for row in rows]
+        if not self._widths:
+            self._numeric = {name: _is_numeric(row[name] for row in rows) for name in columns}
+            cells.insert(0, columns)
+            self._widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+        return "\n".join(map(self._align, cells))
+
+    def _align(self, line: Sequence[str]) -> str:
         padded = [
-            cell.rjust(width) if numeric[name] else cell.ljust(width)
-            for cell, width, name in zip(line, widths, columns, strict=True)
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, numeric in zip(line, self._widths, self._numeric.values(), strict=True)
         ]
         return "  ".join(padded).rstrip()
 
-    return "\n".join(align(line) for line in cells)
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Rows with the same columns as aligned text; see `TextTable`."""
+    return TextTable().format(rows)
 
 
 def _is_numeric(values: Any) -> bool:
@@ -77,6 +92,11 @@ def write_table(path: str | os.PathLike, rows: Sequence[Row]) -> None:
     write_file(path, _WRITERS[Path(path).suffix.lower()](rows))
 
 
+def join_tables(paths: Sequence[Path], out: Path) -> None:
+    """Join tables of the same columns and format, of which `paths` has at least one, into one file."""
+    _JOINERS[paths[0].suffix.lower()](paths, out)
+
+
 def import_parquet() -> Any:
     """Import pyarrow's Parquet module late: it takes a third of a second, and is an extra."""
     try:
@@ -108,9 +128,36 @@ def _parquet(rows: Sequence[Row]) -> bytes:
     return stream.getvalue()
 
 
+def _join_lines(paths: Sequence[Path], out: Path, *, header: bool) -> None:
+    with out.open("wb") as joined:
+        for number, path in enumerate(paths):
+            with path.open("rb") as file:
+                if header and number:
+                    file.readline()
+                shutil.copyfileobj(file, joined)
+
+
+def _join_parquet(paths: Sequence[Path], out: Path) -> None:
+    import pyarrow
+
+    parquet = import_parquet()
+    # A column that is empty in one part has its type from another.
+    schema = pyarrow.unify_schemas([parquet.read_schema(path) for path in paths])
+    with parquet.ParquetWriter(out, schema) as writer:
+        for path in paths:
+            writer.write_table(parquet.read_table(path).cast(schema))
+
+
 _WRITERS = {
     ".csv": lambda rows: _separated(rows, ","),
     ".tsv": lambda rows: _separated(rows, "\t"),
     ".jsonl": _json_lines,
     ".parquet": _parquet,
+}
+
+_JOINERS = {
+    ".csv": partial(_join_lines, header=True),
+    ".tsv": partial(_join_lines, header=True),
+    ".jsonl": partial(_join_lines, header=False),
+    ".parquet": _join_parquet,
 }

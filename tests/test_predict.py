@@ -12,7 +12,8 @@ from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.protein import Protein
 from eqxesm.encoders import cast
 from eqxesm.forms import Limits
-from eqxesm.predict import predict_proteins
+from eqxesm.predict import Prediction, Predictor
+from eqxesm.records import Block, Record
 from heads import CompositionMLP, CompositionMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 
 GOOD = ["MKVLLAAG", "GSHMWWYYFFPPL", "mkv lla*", "MKVLAW" * 10, "MKJXUW", "C"]
@@ -27,6 +28,12 @@ def make(threshold: float = 0.5, **cleaning) -> SolubilityModel:
 
 def proteins(sequences) -> list[Protein]:
     return [Protein(f"p{number}", sequence) for number, sequence in enumerate(sequences)]
+
+
+def predict_proteins(model, records, where: str, *, strict: bool = False) -> list[Prediction]:
+    """All in one block."""
+    block = Block(0, [Record(where, number, each) for number, each in enumerate(records, 1)], more=False)
+    return Predictor(model, strict=strict)(block, lambda _: None)
 
 
 def test_good_records_get_what_predict_gives():

@@ -156,12 +156,12 @@ def write_tensors(folder: Path, specs: Mapping[str, TensorSpec], parts: Parts, s
     """Write tensors to a folder, in shards of at most `shard_bytes` where one file is too small."""
     shards = _shard(specs, shard_bytes)
     if len(shards) == 1:
-        _write_file(folder / WEIGHTS, shards[0], parts)
+        write_file(folder / WEIGHTS, shards[0], parts)
         return
     weight_map = {}
     for number, shard in enumerate(shards, 1):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _write_file(folder / name, shard, parts)
+        write_file(folder / name, shard, parts)
         weight_map |= dict.fromkeys(shard, name)
     index = {
         "metadata": {"total_size": sum(spec.nbytes for spec in specs.values())},
@@ -182,13 +182,16 @@ def _shard(specs: Mapping[str, TensorSpec], shard_bytes: int) -> list[dict[str, 
     return shards
 
 
-def _write_file(path: Path, specs: Mapping[str, TensorSpec], parts: Parts) -> None:
+def write_file(
+    path: Path, specs: Mapping[str, TensorSpec], parts: Parts, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors to one file."""
     # safetensors' own writer wants every tensor in memory and aligns to 8 bytes only. The format:
     # https://github.com/huggingface/safetensors#format
     # Tensors whose size keeps the next one aligned come first.
     ordered = sorted(specs, key=lambda name: specs[name].nbytes % ALIGNMENT != 0)
     # transformers opens no file without this entry.
-    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, dict] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     end = 0
     for name in ordered:
         spec = specs[name]

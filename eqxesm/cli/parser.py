@@ -6,12 +6,14 @@ from importlib.metadata import version
 
 import shtab
 
-from eqxesm.cli import compare, evaluate, explore, info, predict, pretrain, pull, push, train
+from eqxesm.cli import compare, embed, evaluate, explore, info, join, predict, pretrain, pull, push, train
 from eqxesm.cli.compilation import set_compilation_cache
 
 # No command imports JAX before it runs, so --help and usage errors answer at once.
 COMMANDS = {
     "predict": predict,
+    "embed": embed,
+    "join": join,
     "train": train,
     "pretrain": pretrain,
     "compare": compare,
@@ -25,6 +27,7 @@ COMMANDS = {
 EXAMPLES = """examples:
   eqxesm predict proteins.fasta                 a table on the terminal
   eqxesm predict proteins.csv -o out.csv        or .tsv, .jsonl, .parquet
+  eqxesm embed proteins.fasta -o out.h5         an embedding of each
   eqxesm info                                   what the default model is
   eqxesm COMMAND --help                         more about a command"""
 

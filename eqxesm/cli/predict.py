@@ -1,20 +1,24 @@
 """`eqxesm predict`."""
 
 import dataclasses
-import os
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eqxesm import tables
-from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, add_model, read_columns
+from eqxesm.cli.arguments import add_model, read_columns
 from eqxesm.cli.compilation import add_compilation_cache
+from eqxesm.cli.streams import SHARING, add_proteins, check_paths, write_in_parts
 from eqxesm.errors import InputError, pluralise
-from eqxesm.files import expand_user
 
-SUMMARY = "solubility of every protein in a file"
+if TYPE_CHECKING:
+    from eqxesm.predict import Prediction, Predictor
 
-DESCRIPTION = """Predict for every protein of a file the probability that it is soluble when it is
-expressed in E. coli. The table has one row per record, in the order of the file:
+SUMMARY = "solubility of every protein in some files"
+
+DESCRIPTION = """Predict for every protein the probability that it is soluble when it is
+expressed in E. coli. The table has one row per record, in the order of the input:
 
   id           first word of the FASTA header, or id or number of the row
   length       residues as read
@@ -27,48 +31,61 @@ expressed in E. coli. The table has one row per record, in the order of the file
 A record that cannot be predicted gets a note and no probability. Nothing is ever cut to a length.
 
   eqxesm predict proteins.fasta
-  eqxesm predict proteins.fasta.gz -o out.csv          or .tsv, .jsonl, .parquet
-  cat proteins.fasta | eqxesm predict -                from standard input
-  eqxesm predict proteins.csv --sequence-column seq --id-column name"""
+  eqxesm predict a.fasta.gz b.csv -o out.csv           or .tsv, .jsonl, .parquet
+  cat proteins.fasta | eqxesm predict -                or a table with a header
+  eqxesm predict proteins.csv --sequence-column seq --id-column name
+
+""" + SHARING.format(command="predict proteins.fasta -o out.csv", out="out.csv")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("proteins", metavar="FILE", help=f"{PROTEINS_HELP}; - reads FASTA")
+    add_proteins(parser)
     add_model(parser, "--model")
     parser.add_argument("-o", "--out", metavar="FILE", help="write .csv, .tsv, .jsonl or .parquet")
-    parser.add_argument("--strict", action="store_true", help="refuse the file if a record cannot be predicted")
-    add_columns(parser, label=False)
     add_compilation_cache(parser)
 
 
 def run(options: Namespace) -> None:
-    from eqxesm.data.proteins import STANDARD_INPUT, read_proteins
+    from eqxesm.checkpoint.leaves import fingerprint
     from eqxesm.model import DEFAULT, SolubilityModel
-    from eqxesm.predict import predict_proteins
+    from eqxesm.predict import Predictor
 
     if options.out:
         tables.check_output(options.out)
-        paths = [expand_user(path) for path in (options.out, options.proteins)]
-        if all(map(os.path.exists, paths)) and os.path.samefile(*paths):
-            raise InputError(f"{options.out}: is the input. Name another file to write to.")
     elif not sys.stdout.writable():
         raise InputError("standard output is closed. Name a file with --out.")
-    proteins = list(read_proteins(options.proteins, read_columns(options)))
+    check_paths(options)
     model = SolubilityModel.from_pretrained(options.model, revision=options.revision)
-    where = "standard input" if options.proteins == STANDARD_INPUT else options.proteins
-    predictions = predict_proteins(model, proteins, where, strict=options.strict, progress=True)
-    rows = [dataclasses.asdict(prediction) for prediction in predictions]
+    worker = Predictor(model, strict=options.strict)
     if options.out:
-        tables.write_table(options.out, rows)
+        joined = write_in_parts(options, worker, fingerprint(model), _write, tables.join_tables)
+        where = f": {options.out}" if joined else f"; join the shards of {options.out} when all are done"
     else:
-        print(tables.format_table(rows))
-    missing = sum(prediction.probability is None for prediction in predictions)
-    done = f"{pluralise(len(rows) - missing, 'protein')} predicted"
-    skipped = f", {missing} not predicted: see the notes" if missing else ""
-    print(f"{done}{skipped}{f': {options.out}' if options.out else ''}", file=sys.stderr)
+        _print_table(options, worker)
+        where = ""
+    skipped = f", {worker.unused:,} not predicted: see the notes" if worker.unused else ""
+    print(f"{pluralise(worker.used, 'protein')} predicted{skipped}{where}", file=sys.stderr)
     if options.model == DEFAULT:
         print(
             "Note: the default model is a weak baseline. Use it to rank many candidates, not to "
             "judge one. See: eqxesm info",
             file=sys.stderr,
         )
+
+
+def _write(path: Path, predictions: "list[Prediction]") -> None:
+    tables.write_table(path, [dataclasses.asdict(each) for each in predictions])
+
+
+def _print_table(options: Namespace, worker: "Predictor") -> None:
+    """Print row after row, in columns as wide as the first block needs."""
+    from eqxesm.inference import show_progress
+    from eqxesm.records import count_records, cut_blocks, read_records
+
+    records = read_records(options.proteins, read_columns(options))
+    table = tables.TextTable()
+    with show_progress(count_records(options.proteins), " proteins", True) as bar:
+        for block in cut_blocks(records, worker.parameters):
+            rows = [dataclasses.asdict(each) for each in worker(block, bar.update)]
+            bar.clear()
+            print(table.format(rows), flush=True)

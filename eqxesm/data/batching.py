@@ -1,5 +1,6 @@
 """Batches of proteins of similar length, in few shapes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,20 +89,27 @@ class Buckets:
 
 
 def choose_buckets(
-    lengths: Int[np.ndarray, " n"], tokens_per_batch: int, longest: int | None = None, shape_tokens: int = SHAPE_TOKENS
+    lengths: Int[np.ndarray, " n"],
+    tokens_per_batch: int,
+    longest: int | None = None,
+    shape_tokens: int = SHAPE_TOKENS,
+    known: Collection[int] = (),
 ) -> Buckets:
     """Choose the padded lengths with the least padding, if each costs `shape_tokens` or `SHAPE_SHARE`.
 
-    Found by dynamic programming. `longest` is the longest protein of other sets that share the buckets.
+    Found by dynamic programming. `longest` is the longest protein of other sets that share the buckets. Those of
+    `known` are compiled already and cost nothing.
     """
-    candidates, counts = np.unique(round_up(lengths), return_counts=True)
+    rounded = round_up(lengths)
+    candidates = np.unique([*rounded, *(bound for bound in known if bound <= rounded.max())])
+    counts = np.bincount(np.searchsorted(candidates, rounded), minlength=len(candidates))
     before = np.concatenate([[0], np.cumsum(counts)])
-    shape = max(shape_tokens, SHAPE_SHARE * float(lengths.sum()))
+    shape = np.where(np.isin(candidates, list(known)), 0, max(shape_tokens, SHAPE_SHARE * float(lengths.sum())))
     least = np.zeros(len(candidates) + 1)
     first = np.zeros(len(candidates) + 1, np.int64)
     for stop, bound in enumerate(candidates, 1):
         # Tokens if all from some candidate on are padded to this one.
-        costs = least[:stop] + bound * (before[stop] - before[:stop]) + shape
+        costs = least[:stop] + bound * (before[stop] - before[:stop]) + shape[stop - 1]
         first[stop] = costs.argmin()
         least[stop] = costs.min()
     bounds: list[int] = []

@@ -5,6 +5,8 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from eqxesm.alphabet import RESIDUES
@@ -17,6 +19,7 @@ from eqxesm.files import check_input, expand_user
 from eqxesm.sequences import is_missing
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLES = (*DELIMITERS, ".parquet")
 ARRAY_RECORD = ".arrayrecord"
 
 SEQUENCE_NAMES = ("sequence", "seq", "sequences", "protein_sequence", "aa_sequence", "aa_seq", "amino_acid_sequence")
@@ -43,7 +46,8 @@ def read_proteins(
 
     Args:
         path: its ending tells the format: .csv, .tsv, .parquet, .arrayrecord, an annotated format (see
-            `formats.ANNOTATED`), else FASTA. Text may be gzipped. `-` is standard input, as FASTA.
+            `formats.ANNOTATED`), else FASTA. Text may be gzipped. `-` is standard input, FASTA or a
+            table with a header.
         labelled: read labels: a column of 1 and 0 (or see `labels.SPELLINGS`), or FASTA headers that end in
             -1, -0, -U.
         where: pairs of a column and the value that a row must have in it.
@@ -55,21 +59,31 @@ def read_proteins(
     if path != STANDARD_INPUT:
         check_input(path)
     suffix = suffix_of(name)
+    lines = formats.read_lines(name, path)
+    if path == STANDARD_INPUT:
+        first = next(lines, "")
+        lines = chain([first], lines)
+        fields = (first.strip().split(each) for each in ",\t;|")
+        if not first.lstrip().startswith(">") and any(_has_sequences(each, columns) for each in fields):
+            suffix = ".csv"
     found = False
-    if not is_table(name):
+    if suffix not in TABLES:
         _refuse_columns(name, columns, where)
     if suffix == ARRAY_RECORD:
         # Imported late: it takes half a second, and is an extra.
         from eqxesm.data.array_record import ArrayRecords
 
         proteins: Iterable[Protein] = ArrayRecords(path)
-    elif is_table(name):
-        proteins = _read_table(name, path, columns, labelled, where, number_prefix)
+    elif suffix in TABLES:
+        if suffix == ".parquet":
+            table = formats.open_parquet(path)
+        else:
+            has_sequences = partial(_has_sequences, columns=columns)
+            table = formats.open_delimited(name, lines, DELIMITERS[suffix], has_sequences)
+        proteins = _read_table(name, table, columns, labelled, where, number_prefix)
     else:
         annotated = suffix in formats.ANNOTATED
-        records = (
-            formats.read_annotated(path) if annotated else formats.read_fasta(name, formats.read_lines(name, path))
-        )
+        records = formats.read_annotated(path) if annotated else formats.read_fasta(name, lines)
         proteins = (
             Protein(words[0], sequence, _parse_header(place, words) if labelled else None)
             if words
@@ -92,19 +106,13 @@ def _refuse_columns(name: str, columns: Columns, where: Sequence[tuple[str, str]
 
 
 def _read_table(
-    name: str, path: str, columns: Columns, labelled: bool, where: Sequence[tuple[str, str]], number_prefix: str
+    name: str,
+    table: formats.Table,
+    columns: Columns,
+    labelled: bool,
+    where: Sequence[tuple[str, str]],
+    number_prefix: str,
 ) -> Iterator[Protein]:
-    suffix = suffix_of(name)
-    if suffix == ".parquet":
-        table = formats.open_parquet(path)
-    else:
-        lines = formats.read_lines(name, path)
-        table = formats.open_delimited(
-            name,
-            lines,
-            DELIMITERS[suffix],
-            lambda header: _spelling(header, columns.sequence, SEQUENCE_NAMES) is not None,
-        )
     if not table.header:
         return iter(())
     id_names = ID_NAMES[:1] if number_prefix else ID_NAMES
@@ -140,6 +148,10 @@ def _find_columns(name: str, header: list[str], columns: Columns, labelled: bool
     return replace(columns, **found)
 
 
+def _has_sequences(header: Sequence[str], columns: Columns) -> bool:
+    return _spelling(header, columns.sequence, SEQUENCE_NAMES) is not None
+
+
 def _spelling(header: Sequence[str], given: str, usual: Sequence[str]) -> str | None:
     """The column of a name, or of one spelt a little otherwise, or of a usual one if the name is the default."""
     if given in header:
@@ -161,7 +173,7 @@ def _list_columns(header: Sequence[str]) -> str:
 
 def is_table(path: str | os.PathLike[str]) -> bool:
     """Whether a file is read as a table, by its ending."""
-    return suffix_of(path) in (*DELIMITERS, ".parquet")
+    return suffix_of(path) in TABLES
 
 
 def wanted_columns(columns: Columns, labelled: bool, where: Sequence[tuple[str, str]]) -> list[str]:

@@ -272,7 +272,7 @@ def test_refuses_a_bad_output_before_the_work(name, run, write, tmp_path, monkey
     def predict(*_, **__):
         raise AssertionError("predicted first")
 
-    monkeypatch.setattr("eqxesm.predict.predict_proteins", predict)
+    monkeypatch.setattr("eqxesm.predict.Predictor.__call__", predict)
     (tmp_path / "folder.csv").mkdir()
     assert_refused(run("predict", write("p.fasta"), "-o", name), name)
     assert sorted(os.listdir(tmp_path)) == ["folder.csv", "p.fasta"]
@@ -310,7 +310,7 @@ def test_an_interrupt_is_one_line(run, write, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eqxesm.predict.predict_proteins", interrupt)
+    monkeypatch.setattr("eqxesm.predict.Predictor.__call__", interrupt)
     status, out, err = run("predict", write("p.fasta"))
     assert (status, out) == (130, "")
     assert err == "eqxesm: interrupted, nothing was written\n"

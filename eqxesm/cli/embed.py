@@ -1,0 +1,72 @@
+"""`eqxesm embed`."""
+
+import functools
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from eqxesm.cli.arguments import add_model
+from eqxesm.cli.compilation import add_compilation_cache
+from eqxesm.cli.streams import SHARING, add_proteins, check_paths, write_in_parts
+from eqxesm.errors import InputError, pluralise
+from eqxesm.files import check_writable, expand_user
+
+SUMMARY = "embeddings of every protein in some files"
+
+DESCRIPTION = """Write an embedding of every protein, by id: the mean of an encoder's hidden states over residues, their
+maximum, or a row for each residue.
+
+  eqxesm embed proteins.fasta -o out.h5                        HDF5, as UniProt publishes them
+  eqxesm embed proteins.fasta -o out.parquet --pool residue    or .safetensors
+  eqxesm embed proteins.fasta -o out.h5 --model esmc_300m --layer 20
+
+A record that cannot be embedded is left out and told.
+
+""" + SHARING.format(command="embed proteins.fasta -o out.h5", out="out.h5")
+
+ENDINGS = (".h5", ".hdf5", ".parquet", ".safetensors")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_proteins(parser)
+    add_model(parser, "--model")
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="write .h5, .parquet or .safetensors")
+    parser.add_argument("--layer", type=int, metavar="N", help="0 is the embedded sequence (default: the last)")
+    parser.add_argument("--pool", choices=("mean", "max", "residue"), default="mean", help="(default: mean)")
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="(default: float32)")
+    add_compilation_cache(parser)
+
+
+def run(options: Namespace) -> None:
+    out = Path(expand_user(options.out))
+    if out.suffix.lower() not in ENDINGS:
+        raise InputError(f"{out}: unknown ending. Use one of {', '.join(ENDINGS)}.")
+    check_writable(out)
+    check_paths(options)
+
+    from eqxesm.checkpoint.leaves import fingerprint
+    from eqxesm.embed import Embedder, check_format, join_embeddings, write_embeddings
+    from eqxesm.model import load_any_encoder
+
+    check_format(out)
+    encoder, cleaning = load_any_encoder(options.model, options.revision)
+    worker = Embedder(
+        encoder,
+        cleaning,
+        layer=options.layer,
+        pool=options.pool,
+        dtype=options.dtype,
+        separator="/" if out.suffix.lower() in (".h5", ".hdf5") else "",
+        strict=options.strict,
+    )
+    about = {
+        "model": options.model,
+        "layer": "last" if options.layer is None else str(options.layer),
+        "pool": options.pool,
+        "dtype": options.dtype,
+    }
+    write = functools.partial(write_embeddings, about=about)
+    joined = write_in_parts(options, worker, fingerprint(encoder), write, join_embeddings)
+    where = f": {options.out}" if joined else f"; join the shards of {options.out} when all are done"
+    skipped = f", {worker.unused:,} left out" if worker.unused else ""
+    print(f"{pluralise(worker.used, 'protein')} embedded{skipped}{where}", file=sys.stderr)

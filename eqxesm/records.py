@@ -1,0 +1,173 @@
+"""The records of files, in blocks of about the same work, and what works on them."""
+
+import gzip
+import hashlib
+import os
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from eqxesm.data.cleaning import Cleaned
+from eqxesm.data.formats import ANNOTATED, STANDARD_INPUT, suffix_of
+from eqxesm.data.protein import Columns, Protein
+from eqxesm.data.proteins import read_proteins
+from eqxesm.errors import InputError, pluralise
+from eqxesm.files import expand_user
+
+BLOCK_WORK = 1e13
+"""Parameters times residues of a block: about a minute on two CPU cores for a large encoder."""
+
+FEWEST, MOST = 32_768, 524_288
+"""Bounds of the residues of a block: enough to find proteins of similar length, and few enough to hold."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A protein with its place: the file, and its number there."""
+
+    where: str
+    number: int
+    protein: Protein
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive records. `more` tells whether others follow."""
+
+    number: int
+    records: list[Record]
+    more: bool
+
+
+def read_records(paths: Sequence[str], columns: Columns = Columns()) -> Iterator[Record]:
+    """The records of files, one after another."""
+    for path in paths:
+        where = "standard input" if path == STANDARD_INPUT else path
+        for number, protein in enumerate(read_proteins(path, columns), 1):
+            yield Record(where, number, protein)
+
+
+def cut_blocks(records: Iterable[Record], parameters: int) -> Iterator[Block]:
+    """Cut records into blocks for a model of so many parameters."""
+    enough = min(MOST, max(FEWEST, BLOCK_WORK / max(parameters, 1)))
+    number, block, residues = 0, [], 0
+    for record in records:
+        if residues >= enough:
+            yield Block(number, block, True)
+            number, block, residues = number + 1, [], 0
+        block.append(record)
+        residues += len(record.protein.sequence)
+    yield Block(number, block, False)
+
+
+def are_files(paths: Sequence[str]) -> bool:
+    """Whether all can be read more than once: standard input and pipes cannot."""
+    return all(path != STANDARD_INPUT and os.path.isfile(expand_user(path)) for path in paths)
+
+
+def hash_files(paths: Sequence[str]) -> str:
+    """A hash of what is in files, whatever their names are."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(expand_user(path), "rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def count_records(paths: Sequence[str]) -> int | None:
+    """About how many records there are, for a progress bar; None if that cannot be told in a moment."""
+    if not are_files(paths):
+        return None
+    total = 0
+    for path in map(expand_user, paths):
+        suffix = suffix_of(path)
+        if suffix in (".parquet", ".arrayrecord", *ANNOTATED):
+            return None
+        header = suffix in (".csv", ".tsv")
+        try:
+            with open(path, "rb") as raw:
+                file = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+                total += sum(header or line.startswith(b">") for line in file) - header
+        except (OSError, EOFError, zlib.error):
+            # Reading it will say what is wrong.
+            return None
+    return total
+
+
+Advance = Callable[[int], Any]
+"""Is told how many more records are done."""
+
+Looked = tuple[Cleaned | None, str]
+"""What cleaning made of a record, and the note on it, which says why if that is nothing."""
+
+
+class Worker(ABC):
+    """Works on block after block of records. One that cannot be used is told, or with `strict` refuses all."""
+
+    parameters: int
+    refusal: ClassVar[str]
+    """What comes before the reason in the note on a record that cannot be used."""
+
+    def __init__(self, *, strict: bool = False):
+        self.used = self.unused = 0
+        self._strict = strict
+        self._read = 0
+        self._first: dict[str, int] = {}
+        self._problem = ""
+        self._more_problems = 0
+
+    @abstractmethod
+    def clean(self, sequence: str) -> Cleaned:
+        """Clean a sequence, or refuse it."""
+
+    @abstractmethod
+    def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> Any:
+        """What comes of records."""
+
+    def __call__(self, block: Block, advance: Advance) -> Any:
+        """What comes of a block. `advance` is told of every batch."""
+        looked = [self._look_at(record) for record in block.records]
+        usable = sum(cleaned is not None for cleaned, _ in looked)
+        if self._problem and (self._strict or not (usable or self.used or block.more)):
+            more = f" ({pluralise(self._more_problems, 'more problem')})" if self._more_problems else ""
+            raise InputError(self._problem + more)
+        advance(len(looked) - usable)
+        made = self.work(block.records, looked, advance, block.more)
+        self.used, self.unused = self.used + usable, self.unused + len(looked) - usable
+        return made
+
+    def pass_over(self, block: Block) -> None:
+        """Take note of records that are worked on already, or elsewhere."""
+        for record in block.records:
+            self._find_repeat(record.protein.id)
+
+    def find_fault(self, protein_id: str, repeat: str | None) -> str | None:  # noqa: ARG002
+        """Why a record of a good sequence cannot be used; `repeat` says where its id was first."""
+        return None
+
+    def _look_at(self, record: Record) -> Looked:
+        protein = record.protein
+        repeat = self._find_repeat(protein.id)
+        cleaned, fault, remarks = None, protein.remark, [repeat]
+        if protein.sequence or not fault:
+            try:
+                cleaned, fault = self.clean(protein.sequence), self.find_fault(protein.id, repeat)
+                remarks = [protein.remark, repeat]
+            except InputError as error:
+                fault = str(error)
+        problems = [each for each in (fault, *remarks) if each]
+        for problem in problems:
+            self._more_problems += bool(self._problem)
+            self._problem = self._problem or f"{record.where}, record {record.number} ({protein.id}): {problem}"
+        if cleaned is not None and not fault:
+            return cleaned, "; ".join([*cleaned.notes, *problems])
+        return None, "; ".join([f"{self.refusal}: {problems[0]}", *problems[1:]])
+
+    def _find_repeat(self, protein_id: str) -> str | None:
+        self._read += 1
+        first = self._first.setdefault(protein_id, self._read)
+        return None if first == self._read else f"duplicate id, first used by record {first:,}"
