@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -23,8 +23,6 @@ from eqxesm.sequences import as_sequence, as_text
 from eqxesm.tables import import_parquet, join_tables
 from heads.pooling import max_pool, mean_pool
 
-Pool = Literal["mean", "max", "residue"]
-
 POOLS: dict[str, Callable] = {"mean": mean_pool, "max": max_pool, "residue": lambda states, _: states}
 
 _log = logging.getLogger(__name__)
@@ -37,7 +35,7 @@ class Represent(eqx.Module):
     layer: int | None = eqx.field(static=True)
     pool: str = eqx.field(static=True)
 
-    def __init__(self, encoder: AbstractEncoder, layer: int | None = None, pool: Pool = "mean"):
+    def __init__(self, encoder: AbstractEncoder, layer: int | None = None, pool: str = "mean"):
         """Refuse a layer that is not there, and a pool that is none."""
         if pool not in POOLS:
             raise InputError(f"pool is {pool!r}, expected one of {', '.join(POOLS)}")
@@ -64,7 +62,7 @@ def embed(
     sequences: Iterable[Any],
     *,
     layer: int | None = None,
-    pool: Pool = "mean",
+    pool: str = "mean",
     tokens_per_batch: int | None = None,
     progress: bool = False,
 ) -> list[Float[np.ndarray, "..."]]:
@@ -102,7 +100,7 @@ class Embedder(Worker):
         cleaning: Cleaning,
         *,
         layer: int | None,
-        pool: Pool,
+        pool: str,
         dtype: str,
         separator: str = "",
         strict: bool = False,

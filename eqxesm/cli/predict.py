@@ -78,14 +78,17 @@ def _write(path: Path, predictions: "list[Prediction]") -> None:
 
 
 def _print_table(options: Namespace, worker: "Predictor") -> None:
-    """Print row after row, in columns as wide as the first block needs."""
+    """Print block after block, in columns as wide as the first needs; with --strict all at once, or nothing."""
     from eqxesm.inference import show_progress
     from eqxesm.records import count_records, cut_blocks, read_records
 
     records = read_records(options.proteins, read_columns(options))
-    table = tables.TextTable()
+    table, held = tables.TextTable(), []
     with show_progress(count_records(options.proteins), " proteins", True) as bar:
         for block in cut_blocks(records, worker.parameters):
             rows = [dataclasses.asdict(each) for each in worker(block, bar.update)]
-            bar.clear()
-            print(table.format(rows), flush=True)
+            held.append(table.format(rows))
+            if not (options.strict and block.more):
+                bar.clear()
+                print("\n".join(held), flush=True)
+                held.clear()

@@ -73,9 +73,9 @@ def write_in_parts(
         "version of eqxesm": version("eqxesm"),
         **{f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()},
     }
-    parts.start(inputs, keep=options.resume or shard.count > 1)
     blocks = 0
     with parts.kept(), show_progress(count_records(options.proteins), " proteins", True) as bar:
+        parts.start(inputs, keep=options.resume or shard.count > 1)
         for block in cut_blocks(read_records(options.proteins, read_columns(options)), worker.parameters):
             blocks += 1
             if parts.done(block.number) or not shard.takes(block.number):

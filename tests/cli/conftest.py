@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from eqxesm import About, Calibration, OneHot, SolubilityModel
+from eqxesm import ESMC, About, Calibration, ESMCConfig, OneHot, SolubilityModel
 from eqxesm.checkpoint.record import Provenance
 from eqxesm.cli.main import main
 from eqxesm.data.cleaning import Cleaning
@@ -32,6 +32,21 @@ def folder(model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "model"
     model.save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory) -> Path:
+    """A folder with a small ESM-C."""
+    path = tmp_path_factory.mktemp("cli") / "encoder"
+    ESMC(ESMCConfig(3, 16, 2, 32), key=jax.random.key(0)).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a few proteins."""
+    monkeypatch.setattr("eqxesm.records.MOST", 40)
+    monkeypatch.setattr("eqxesm.records.FEWEST", 40)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ FASTA = ">a one\nMKVLLAAG\n>b\nMKJ\nWW*\n>c,d\nGSHMWWYYFFPPL\n"
     ("words", "parts"),
     [
         (["--help"], ["eqxesm predict proteins.fasta", "eqxesm info", *COMMANDS]),
-        (["predict", "--help"], ["eqxesm predict proteins.fasta.gz -o out.csv", "probability", "--strict"]),
+        (["predict", "--help"], ["eqxesm predict a.fasta.gz b.csv -o out.csv", "probability", "--strict"]),
         *(([name, "--help"], [f"eqxesm {name}"]) for name in COMMANDS),
     ],
 )
