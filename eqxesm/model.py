@@ -370,10 +370,9 @@ def locate_model(source: str | os.PathLike, revision: str | None = None, access:
     return find_checkpoint(source, revision, access)
 
 
-def load_any_encoder(source: str | os.PathLike, revision: str | None = None) -> tuple[AbstractEncoder, Cleaning]:
-    """The encoder of a checkpoint of either kind, and the cleaning that comes before it."""
+def load_any(source: str | os.PathLike, revision: str | None = None) -> SolubilityModel | AbstractEncoder:
+    """Load a checkpoint of either kind."""
     folder = locate_model(source, revision)
     if is_model(folder):
-        model = SolubilityModel.from_pretrained(source, revision=revision)
-        return model.encoder, model.cleaning
-    return load_encoder(folder, repository_of(source, folder)), Cleaning()
+        return SolubilityModel.from_pretrained(source, revision=revision)
+    return load_encoder(folder, repository_of(source, folder))

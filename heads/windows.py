@@ -88,7 +88,7 @@ def window_means(
     values: Float[Array, "length properties"], mask: Mask, windows: Sequence[int]
 ) -> list[Float[Array, "length properties"]]:
     """Means over the residues of a window around each position; at the ends of the protein it is shorter."""
-    length, reach = len(mask), max(windows, default=1) // 2
+    length, reach = mask.shape[0], max(windows, default=1) // 2
     # The number of residues is the last column.
     columns = jnp.concatenate([masked(values, mask), mask[:, None].astype(values.dtype)], axis=1)
     total = jnp.cumsum(jnp.pad(columns, ((reach + 1, reach), (0, 0))), axis=0)

@@ -45,11 +45,14 @@ def run(options: Namespace) -> None:
     check_paths(options)
 
     from eqxesm.checkpoint.leaves import fingerprint
+    from eqxesm.data.cleaning import Cleaning
     from eqxesm.embed import Embedder, check_format, join_embeddings, write_embeddings
-    from eqxesm.model import load_any_encoder
+    from eqxesm.model import SolubilityModel, load_any
 
     check_format(out)
-    encoder, cleaning = load_any_encoder(options.model, options.revision)
+    model = load_any(options.model, options.revision)
+    is_model = isinstance(model, SolubilityModel)
+    encoder, cleaning = (model.encoder, model.cleaning) if is_model else (model, Cleaning())
     worker = Embedder(
         encoder,
         cleaning,

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import shtab
 
-from eqxesm.cli import compare, embed, evaluate, explore, info, join, predict, pretrain, pull, push, train
+from eqxesm.cli import compare, embed, evaluate, explore, export, info, join, predict, pretrain, pull, push, train
 from eqxesm.cli.compilation import set_compilation_cache
 
 # No command imports JAX before it runs, so --help and usage errors answer at once.
@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": compare,
     "evaluate": evaluate,
     "explore": explore,
+    "export": export,
     "push": push,
     "pull": pull,
     "info": info,

@@ -1,7 +1,7 @@
 """Multi-head self-attention with rotary positions, for one protein."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -33,8 +33,8 @@ CUDNN_LONGEST = 16_384
 """Residues up to which cuDNN's mask, which is quadratic, is small."""
 
 
-def rotary_turns(length: int, d_head: int) -> Turns:
-    """The turns of rotary embeddings."""
+def rotary_turns(length: Any, d_head: int) -> Turns:
+    """The turns of rotary embeddings. In a program that is exported, the length is a symbol."""
     # As torch computes them: a last digit of a frequency is 6e-5 radians at position 2,000.
     powers = ROTARY_BASE ** (np.arange(0, d_head, 2) / d_head)
     frequencies = np.float32(1) / powers.astype(np.float32)
@@ -97,7 +97,7 @@ def attend_by_chunks(query: HeadVectors, key: HeadVectors, value: HeadVectors, c
 
     wide, length = at_least_float32(query), query.shape[1]
     query = (query.astype(wide) / math.sqrt(query.shape[-1])).astype(query.dtype)
-    if length < LONG:
+    if isinstance(length, int) and length < LONG:
         return attend_rows((query, chains))
     # The last chunk is filled up with queries of a chain that is there, so that their scores are finite.
     filled = -(-length // QUERIES) * QUERIES - length

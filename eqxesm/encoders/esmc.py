@@ -31,7 +31,7 @@ class ESMC(AbstractLanguageModel):
         super().__init__(config, Block, key=key, about=about)
 
     def shared(self, chains: ChainIds) -> tuple[Any, ...]:
-        return rotary_turns(len(chains), self.config.d_head), chains
+        return rotary_turns(chains.shape[0], self.config.d_head), chains
 
     def truncate(self, layers: int) -> "ESMC":
         """The encoder of the first blocks alone, with the final norm. It has no LM head, which reads the last block."""

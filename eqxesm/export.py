@@ -1,0 +1,66 @@
+"""Models as programs that run with JAX alone: StableHLO for any number of proteins of any length."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from eqxesm.checkpoint import tensors as tensor_files
+from eqxesm.checkpoint.leaves import fill_leaves, named_leaves
+from eqxesm.checkpoint.tensors import TensorSpec
+from eqxesm.encoders import AbstractEncoder
+from eqxesm.errors import InputError, missing_extra, one_line
+from eqxesm.files import check_writable, expand_user, replace_file, write_file
+from eqxesm.model import SolubilityModel
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+MOST_INSIDE = 10**9
+"""Bytes of weights that the program may hold: its format ends at 2 GiB."""
+
+WEIGHTS = ".safetensors"
+"""Added to the name of a program whose weights are beside it."""
+
+
+def export(model: SolubilityModel | AbstractEncoder, path: str | os.PathLike) -> bool:
+    """Write a model as a program for `jax.export.deserialize`, for the CPU, NVIDIA and AMD GPUs, and TPUs.
+
+    It takes tokens `[batch length]`, int32, padded with 1, and gives the probabilities `[batch]` of a solubility model,
+    or the features `[batch length d_model]` of an encoder. Weights of more than a gigabyte are written beside it, as
+    `path` with `.safetensors` added; the program then takes a dict of them first.
+
+    Returns:
+        Whether the weights are beside the program.
+    """
+    try:
+        import flatbuffers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_extra("flatbuffers", "export") from error
+    path = Path(expand_user(path))
+    check_writable(path)
+    leaves = named_leaves(model)
+    beside = sum(leaf.nbytes for leaf in leaves.values()) > MOST_INSIDE
+
+    def run(weights: dict[str, Array], tokens: Int[Array, "batch length"]) -> Float[Array, "batch ..."]:
+        own = fill_leaves(model, weights)
+        return jax.vmap(own.probability if isinstance(own, SolubilityModel) else own.features)(tokens)
+
+    batch, length = jax.export.symbolic_shape("batch, length")
+    tokens = jax.ShapeDtypeStruct((batch, length), jnp.int32)
+    shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+    function, asked = (run, (shapes, tokens)) if beside else (partial(run, leaves), (tokens,))
+    try:
+        program = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*asked)
+    except NotImplementedError as error:
+        raise InputError(f"this model cannot be exported for any length ({one_line(error)})") from error
+    if beside:
+        specs = {name: TensorSpec(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+        with replace_file(f"{path}{WEIGHTS}") as unfinished:
+            tensor_files.write_file(unfinished, specs, lambda name: [np.asarray(leaves[name])])
+    write_file(path, bytes(program.serialize()))
+    return beside
