@@ -96,7 +96,7 @@ def convolve(x: Mixed, taps: Float[Array, "taps d_inner"], chains: ChainIds) -> 
     ids = jnp.pad(chains, (reach, reach), mode="edge")
     y = jnp.zeros_like(x)
     for start, row in enumerate(taps):
-        near = slice(start, start + len(x))
+        near = slice(start, start + x.shape[0])
         y += jnp.where((ids[near] == chains)[:, None], padded[near], 0) * repeat(row, x)
     return y
 
