@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 from tqdm import tqdm
 
@@ -24,13 +25,13 @@ def map_proteins(
     tokens_per_batch: int | None = None,
     progress: bool = False,
 ) -> list[Any]:
-    """Apply a per-protein function to many proteins, in padded batches of similar length.
+    """Apply a per-protein function to many proteins, in padded batches of similar length, on all local devices.
 
     Args:
         function: tokens `[length]` to any pytree of arrays; it must ignore padding. Modules and
             their methods are compiled with their arrays as arguments.
-        tokens_per_batch: upper bound on tokens per batch, padding included. Bounds the memory. By
-            default 2,048 on a CPU, where larger batches gain nothing, and 8,192 elsewhere.
+        tokens_per_batch: upper bound on tokens per batch and device, padding included. Bounds the memory.
+            By default 2,048 on a CPU, where larger batches gain nothing, and 8,192 elsewhere.
         progress: show a bar on standard error, if that is a terminal.
 
     Returns:
@@ -51,10 +52,14 @@ class Mapper:
             tokens_per_batch = default_tokens()
         if not isinstance(tokens_per_batch, Integral) or tokens_per_batch < 1:
             raise InputError(f"tokens_per_batch is {tokens_per_batch!r}, expected a number of at least 1")
-        self.function = function
-        self.tokens_per_batch = int(tokens_per_batch)
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(function, eqx.is_inexact_array)))
-        self.known: set[int] = set()
+        self._known: set[int] = set()
+        self._mesh = Mesh(np.array(jax.local_devices()), ("devices",))
+        self._function = function
+        if self._mesh.size > 1:
+            arrays, rest = eqx.partition(function, eqx.is_array)
+            self._function = eqx.combine(jax.device_put(arrays, NamedSharding(self._mesh, PartitionSpec())), rest)
+        self._tokens_per_batch = int(tokens_per_batch) * self._mesh.size
 
     def __call__(
         self, proteins: Sequence[Int[np.ndarray, " _"]], advance: Callable[[int], Any], *, more: bool = False
@@ -68,17 +73,23 @@ class Mapper:
             return results
         lengths = np.array([len(each) for each in proteins])
         compiling = shape_tokens(self.parameters)
-        buckets = choose_buckets(lengths, self.tokens_per_batch, shape_tokens=compiling, known=self.known)
-        self.known.update(buckets.bounds)
+        buckets = choose_buckets(lengths, self._tokens_per_batch, shape_tokens=compiling, known=self._known)
+        self._known.update(buckets.bounds)
         for length, indices in buckets.plan(lengths, np.arange(len(lengths)), full=more):
             rows = buckets.rows(length) if more else buckets.rows_for(len(indices), length)
-            padded = [proteins[index] for index in indices]
-            padded += [padded[0]] * (rows - len(indices))
-            outputs = jax.tree.map(np.asarray, _run(self.function, pad(padded, length)))
+            outputs = self._run([proteins[index] for index in indices], rows, length)
             for row, index in enumerate(indices):
                 results[index] = jax.tree.map(lambda output, row=row: output[row].copy(), outputs)
             advance(len(indices))
         return results
+
+    def _run(self, proteins: list[Int[np.ndarray, " _"]], rows: int, length: int) -> Any:
+        """Results of at least `rows` rows, the first of them those of the proteins, on all devices."""
+        rows = -(-rows // self._mesh.size) * self._mesh.size
+        batch = pad([*proteins, *[proteins[0]] * (rows - len(proteins))], length)
+        if self._mesh.size > 1:
+            batch = jax.device_put(batch, NamedSharding(self._mesh, PartitionSpec("devices")))
+        return jax.tree.map(np.asarray, _map(self._function, batch))
 
 
 def show_progress(total: int | None, unit: str, wanted: bool) -> tqdm:
@@ -93,5 +104,5 @@ def default_tokens() -> int:
 
 
 @eqx.filter_jit
-def _run(function: Callable, tokens: Int[AnyArray, "batch length"]) -> Any:
+def _map(function: Callable, tokens: Int[AnyArray, "batch length"]) -> Any:
     return jax.vmap(function)(tokens)

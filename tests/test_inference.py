@@ -1,5 +1,9 @@
 """A function of one protein over many: the same results as a loop, in few shapes and bounded memory."""
 
+import os
+import subprocess
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -101,3 +105,29 @@ def test_a_pipe_gets_no_progress_bar(progress, capsys):
     map_proteins(total, proteins([3, 4]), progress=progress)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
+
+
+MANY_DEVICES = """
+import jax, numpy as np
+from eqxesm import ESMC, ESMCConfig
+from eqxesm.inference import Mapper
+
+encoder = ESMC(ESMCConfig(2, 32, 2, 64), key=jax.random.key(0))
+rng = np.random.default_rng(0)
+proteins = [rng.integers(4, 24, n).astype(np.int32) for n in rng.integers(3, 90, 37)]
+mapper = Mapper(encoder.features, 128)
+found = mapper(proteins, lambda count: None, more=True) + mapper(proteins[:3], lambda count: None)
+np.savez("DEVICES.npz", *[each[: len(p)] for each, p in zip(found, proteins + proteins[:3])])
+assert mapper._run(proteins[:1], 1, 96).shape[0] == jax.device_count() == COUNT
+"""
+
+
+def test_every_device_works(tmp_path):
+    for count in (1, 4):
+        code = MANY_DEVICES.replace("DEVICES", str(count)).replace("COUNT", str(count))
+        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, **flags}, cwd=tmp_path, check=True)
+    with np.load(tmp_path / "1.npz") as one, np.load(tmp_path / "4.npz") as four:
+        assert len(one.files) == 40
+        for name in one.files:
+            np.testing.assert_allclose(one[name], four[name], atol=2e-6)
