@@ -14,6 +14,7 @@ from safetensors import safe_open
 from eqxesm.alphabet import CONTEXT_RESIDUES, Tokenizer
 from eqxesm.checkpoint import tensors
 from eqxesm.data.cleaning import Cleaned, Cleaning
+from eqxesm.data.windows import cut_windows
 from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel, residue_mask
 from eqxesm.errors import InputError, at, missing_extra
 from eqxesm.files import replace_file
@@ -103,9 +104,15 @@ class Embedder(Worker):
         pool: str,
         dtype: str,
         separator: str = "",
+        windows: bool = False,
         strict: bool = False,
     ):
-        """Make one. `separator` is a letter that ids must not have."""
+        """Make one.
+
+        Args:
+            separator: a letter that ids must not have.
+            windows: embed proteins longer than ESM-C was trained on window by window.
+        """
         super().__init__(strict=strict)
         self._mapper = Mapper(Represent(encoder, layer, pool))
         self.parameters = self._mapper.parameters
@@ -113,12 +120,17 @@ class Embedder(Worker):
         self._pool = pool
         self._dtype = np.dtype(dtype)
         self._separator = separator
+        self._longest = CONTEXT_RESIDUES if windows else None
+        self._by_residue = Mapper(Represent(encoder, layer, "residue"))
 
     def clean(self, sequence: str) -> Cleaned:
         cleaned = self._cleaning.clean(sequence)
         if len(cleaned.sequence) <= CONTEXT_RESIDUES:
             return cleaned
         note = f"longer than what ESM-C was trained on ({CONTEXT_RESIDUES:,} residues)"
+        if self._longest is not None:
+            windows = len(cut_windows(len(cleaned.sequence), self._longest))
+            note = f"mean of {windows} overlapping windows of {self._longest:,} residues"
         return Cleaned(cleaned.sequence, (*cleaned.notes, note))
 
     def find_fault(self, protein_id: str, repeat: str | None) -> str | None:
@@ -129,20 +141,41 @@ class Embedder(Worker):
     def work(
         self, records: list[Record], looked: list[Looked], advance: Advance, more: bool
     ) -> dict[str, Float[np.ndarray, "..."]]:
-        good = {}
+        sequences = {}
         for record, (cleaned, note) in zip(records, looked, strict=True):
             if cleaned is not None:
-                good[record.protein.id] = Tokenizer().encode(cleaned.sequence)
+                sequences[record.protein.id] = cleaned.sequence
             if note:
                 _log.warning("%s, record %d (%s): %s", record.where, record.number, record.protein.id, note)
-        found = self._mapper(list(good.values()), advance, more=more)
+        whole = {name: Tokenizer().encode(each) for name, each in sequences.items() if not self._is_long(each)}
+        found = self._mapper(list(whole.values()), advance, more=more)
+        states = {
+            name: _cut(each, tokens, self._pool) for (name, tokens), each in zip(whole.items(), found, strict=True)
+        }
         made = {}
-        for (protein_id, tokens), states in zip(good.items(), found, strict=True):
-            made[protein_id] = _cut(states, tokens, self._pool).astype(self._dtype)
-            if not np.isfinite(made[protein_id]).all():
+        for name, sequence in sequences.items():
+            values = states[name] if name in states else self._embed_windows(sequence)
+            made[name] = values.astype(self._dtype)
+            if not np.isfinite(made[name]).all():
                 advice = "Write float32, or fetch the model again."
-                raise InputError(f"{protein_id}: not all values are finite in {self._dtype}. {advice}")
+                raise InputError(f"{name}: not all values are finite in {self._dtype}. {advice}")
         return made
+
+    def _is_long(self, sequence: str) -> bool:
+        return self._longest is not None and len(sequence) > self._longest
+
+    def _embed_windows(self, sequence: str) -> Float[np.ndarray, "..."]:
+        """States of every residue, a mean over the windows that it is in, and then pooled."""
+        windows = cut_windows(len(sequence), self._longest or len(sequence))
+        tokens = [Tokenizer().encode(sequence[window]) for window in windows]
+        found = self._by_residue(tokens, lambda _: None)
+        total = np.zeros((len(sequence), found[0].shape[1]), np.float32)
+        seen = np.zeros((len(sequence), 1), np.float32)
+        for window, each, own in zip(windows, tokens, found, strict=True):
+            total[window] += _cut(own, each, "residue")
+            seen[window] += 1
+        states = total / seen
+        return {"mean": states.mean(0), "max": states.max(0), "residue": states}[self._pool]
 
 
 def import_h5py() -> Any:

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eqxesm.alphabet import Tokenizer
 from eqxesm.data.cleaning import Cleaned
 from eqxesm.data.protein import Protein
+from eqxesm.data.windows import cut_windows
 from eqxesm.domain import UNLIKE
 from eqxesm.forms import Calibration
 from eqxesm.inference import Mapper
@@ -35,18 +37,33 @@ class Predictor(Worker):
 
     refusal = "not predicted"
 
-    def __init__(self, model: SolubilityModel, *, strict: bool = False):
+    def __init__(self, model: SolubilityModel, *, windows: bool = False, strict: bool = False):
+        """Make one. With `windows`, proteins longer than the model accepts are predicted window by window."""
         super().__init__(strict=strict)
         self.model = model
+        self._longest = model.limits.max_residues
+        self._windows = windows
         self._mapper = Mapper(model.probability_and_distance)
         self.parameters = self._mapper.parameters
 
     def clean(self, sequence: str) -> Cleaned:
+        if self._windows:
+            cleaned = self.model.cleaning.clean(sequence)
+            windows = cut_windows(len(cleaned.sequence), self._longest)
+            if len(windows) > 1:
+                note = f"mean of {len(windows)} overlapping windows of {self._longest:,} residues"
+                return Cleaned(cleaned.sequence, (*cleaned.notes, note))
         return self.model.clean(sequence)
 
     def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> list[Prediction]:
-        tokens = [self.model.tokenize(cleaned) for cleaned, _ in looked if cleaned is not None]
-        predicted = zip(*self.model.predict_with_distance(tokens, self._mapper, advance, more=more), strict=True)
+        sequences = [cleaned.sequence for cleaned, _ in looked if cleaned is not None]
+        windows = [cut_windows(len(each), self._longest) for each in sequences]
+        tokens = [Tokenizer().encode(each[w]) for each, own in zip(sequences, windows, strict=True) for w in own]
+        found = self.model.predict_with_distance(tokens, self._mapper, advance, more=more)
+        starts = np.cumsum([0, *map(len, windows)])[:-1]
+        counts = np.array([len(own) for own in windows], np.float32)
+        means = (np.add.reduceat(each, starts) / counts if len(starts) else each for each in found)
+        predicted = zip(*means, strict=True)
         calibration, domain = self.model.calibration, self.model.domain
         limit = np.inf if domain is None else float(domain.limit)
         rows = []

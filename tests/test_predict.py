@@ -30,10 +30,10 @@ def proteins(sequences) -> list[Protein]:
     return [Protein(f"p{number}", sequence) for number, sequence in enumerate(sequences)]
 
 
-def predict_proteins(model, records, where: str, *, strict: bool = False) -> list[Prediction]:
+def predict_proteins(model, records, where: str, **options) -> list[Prediction]:
     """All in one block."""
     block = Block(0, [Record(where, number, each) for number, each in enumerate(records, 1)], more=False)
-    return Predictor(model, strict=strict)(block, lambda _: None)
+    return Predictor(model, **options)(block, lambda _: None)
 
 
 def test_good_records_get_what_predict_gives():
@@ -175,3 +175,13 @@ def test_refuses_a_model_that_gives_nan():
     broken = eqx.tree_at(lambda m: m.head.mlp.layers[0].weight, model, weight * np.nan)
     with pytest.raises(InputError, match="the model gives NaN: its weights are damaged"):
         predict_proteins(broken, [Protein("a", "MKT")], "here")
+
+
+def test_a_long_protein_is_predicted_in_windows():
+    model = make()
+    long = "MKVLAWDE" * 17  # 136 residues; the model accepts 60
+    rows = predict_proteins(model, proteins([GOOD[0], long, GOOD[1], long[:60]]), "file", windows=True)
+    windows = [long[start : start + 60] for start in (0, 25, 51, 76)]
+    expected = [*model.predict(GOOD[:1]), np.mean(model.predict(windows)), *model.predict([GOOD[1], long[:60]])]
+    np.testing.assert_allclose([row.probability for row in rows], expected, rtol=1e-6)
+    assert [row.note for row in rows] == ["", "mean of 4 overlapping windows of 60 residues", "", ""]

@@ -60,6 +60,7 @@ def run(options: Namespace) -> None:
         pool=options.pool,
         dtype=options.dtype,
         separator="/" if out.suffix.lower() in (".h5", ".hdf5") else "",
+        windows=options.windows,
         strict=options.strict,
     )
     about = {

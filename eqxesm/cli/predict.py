@@ -56,7 +56,7 @@ def run(options: Namespace) -> None:
         raise InputError("standard output is closed. Name a file with --out.")
     check_paths(options)
     model = SolubilityModel.from_pretrained(options.model, revision=options.revision)
-    worker = Predictor(model, strict=options.strict)
+    worker = Predictor(model, windows=options.windows, strict=options.strict)
     if options.out:
         joined = write_in_parts(options, worker, fingerprint(model), _write, tables.join_tables)
         where = f": {options.out}" if joined else f"; join the shards of {options.out} when all are done"

@@ -27,6 +27,7 @@ NOT_SETTINGS = ("run", "proteins", "model", "revision", "out", "resume", "shard"
 def add_proteins(parser: ArgumentParser) -> None:
     """Add the input, and how it is worked through."""
     parser.add_argument("proteins", metavar="FILE", nargs="+", help=f"{PROTEINS_HELP}; - is standard input")
+    parser.add_argument("--windows", action="store_true", help="take longer proteins in overlapping windows")
     parser.add_argument("--strict", action="store_true", help="refuse the input if a record cannot be used")
     parser.add_argument("--resume", action="store_true", help="go on with the run that was stopped")
     parser.add_argument("--shard", metavar="I/N", help="do one N-th of the work")

@@ -89,6 +89,23 @@ def test_files_say_what_they_are(embed, write, encoder_folder, tmp_path):
         assert file.metadata() == {"format": "pt", **expected}
 
 
+@pytest.mark.parametrize("pool", ["mean", "max", "residue"])
+def test_long_proteins_in_windows(pool, embed, write, encoder_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("eqxesm.embed.CONTEXT_RESIDUES", 40)
+    sequence = "MKVLAWDEGH" * 6
+    write("p.fasta", f">long\n{sequence}\n>short\nMKV\n")
+    status, _, err = embed("p.fasta", "-o", "out.h5", "--windows", "--pool", pool)
+    assert status == 0
+    assert "record 1 (long): mean of 2 overlapping windows of 40 residues" in err
+    encoder = ESMC.from_pretrained(encoder_folder)
+    first, second = (np.asarray(encoder.features(Tokenizer().encode(sequence[i : i + 40])))[1:-1] for i in (0, 20))
+    expected = np.concatenate([first[:20], (first[20:] + second[:20]) / 2, second[20:]])
+    expected = {"mean": expected.mean(0), "max": expected.max(0), "residue": expected}[pool]
+    np.testing.assert_allclose(read_hdf5(tmp_path / "out.h5")["long"], expected, atol=2e-5)
+    _, _, err = embed("p.fasta", "-o", "whole.h5")
+    assert "record 1 (long): longer than what ESM-C was trained on (40 residues)" in err
+
+
 def test_what_is_left_out_is_told(embed, write, tmp_path):
     name = write("p.fasta", ">a\nMKV\n>b/1\nMKV\n>c\nMK1\n>a\nWWW\n>d\nMKL\n")
     status, _, err = embed(name, "-o", "out.h5")
