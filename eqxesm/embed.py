@@ -133,10 +133,10 @@ class Embedder(Worker):
             note = f"mean of {windows} overlapping windows of {self._longest:,} residues"
         return Cleaned(cleaned.sequence, (*cleaned.notes, note))
 
-    def find_fault(self, protein_id: str, repeat: str | None) -> str | None:
-        if self._separator and self._separator in protein_id:
+    def find_fault(self, record: Record) -> str | None:
+        if self._separator and self._separator in record.protein.id:
             return f"{self._separator!r} in the id, which HDF5 takes for a folder: write .parquet or .safetensors"
-        return repeat
+        return record.repeat
 
     def work(
         self, records: list[Record], looked: list[Looked], advance: Advance, more: bool

@@ -25,11 +25,12 @@ FEWEST, MOST = 32_768, 524_288
 
 @dataclass(frozen=True)
 class Record:
-    """A protein with its place: the file, and its number there."""
+    """A protein with its place: the file, and its number there. `repeat` says that its id was there before."""
 
     where: str
     number: int
     protein: Protein
+    repeat: str | None
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,20 @@ class Block:
 
 def read_records(paths: Sequence[str], columns: Columns = Columns()) -> Iterator[Record]:
     """The records of files, one after another."""
-    for path in paths:
-        where = "standard input" if path == STANDARD_INPUT else path
-        for number, protein in enumerate(read_proteins(path, columns), 1):
-            yield Record(where, number, protein)
+    names = ("standard input" if path == STANDARD_INPUT else path for path in paths)
+    return place_records(zip(names, (read_proteins(path, columns) for path in paths), strict=True))
+
+
+def place_records(files: Iterable[tuple[str, Iterable[Protein]]]) -> Iterator[Record]:
+    """The proteins of named files with their places."""
+    first: dict[str, int] = {}
+    total = 0
+    for where, proteins in files:
+        for number, protein in enumerate(proteins, 1):
+            total += 1
+            before = first.setdefault(protein.id, total)
+            repeat = None if before == total else f"duplicate id, first used by record {before:,}"
+            yield Record(where, number, protein, repeat)
 
 
 def cut_blocks(records: Iterable[Record], parameters: int) -> Iterator[Block]:
@@ -115,8 +126,6 @@ class Worker(ABC):
     def __init__(self, *, strict: bool = False):
         self.used = self.unused = 0
         self._strict = strict
-        self._read = 0
-        self._first: dict[str, int] = {}
         self._problem = ""
         self._more_problems = 0
 
@@ -140,34 +149,22 @@ class Worker(ABC):
         self.used, self.unused = self.used + usable, self.unused + len(looked) - usable
         return made
 
-    def pass_over(self, block: Block) -> None:
-        """Take note of records that are worked on already, or elsewhere."""
-        for record in block.records:
-            self._find_repeat(record.protein.id)
-
-    def find_fault(self, protein_id: str, repeat: str | None) -> str | None:  # noqa: ARG002
-        """Why a record of a good sequence cannot be used; `repeat` says where its id was first."""
+    def find_fault(self, record: Record) -> str | None:  # noqa: ARG002
+        """Why a record of a good sequence cannot be used, if it cannot."""
         return None
 
     def _look_at(self, record: Record) -> Looked:
         protein = record.protein
-        repeat = self._find_repeat(protein.id)
-        cleaned, fault, remarks = None, protein.remark, [repeat]
+        cleaned, fault, remark = None, protein.remark, None
         if protein.sequence or not fault:
             try:
-                cleaned, fault = self.clean(protein.sequence), self.find_fault(protein.id, repeat)
-                remarks = [protein.remark, repeat]
+                cleaned, fault, remark = self.clean(protein.sequence), self.find_fault(record), protein.remark
             except InputError as error:
                 fault = str(error)
-        problems = [each for each in (fault, *remarks) if each]
+        problems = list(dict.fromkeys(each for each in (fault, remark, record.repeat) if each))
         for problem in problems:
             self._more_problems += bool(self._problem)
             self._problem = self._problem or f"{record.where}, record {record.number} ({protein.id}): {problem}"
         if cleaned is not None and not fault:
             return cleaned, "; ".join([*cleaned.notes, *problems])
         return None, "; ".join([f"{self.refusal}: {problems[0]}", *problems[1:]])
-
-    def _find_repeat(self, protein_id: str) -> str | None:
-        self._read += 1
-        first = self._first.setdefault(protein_id, self._read)
-        return None if first == self._read else f"duplicate id, first used by record {first:,}"

@@ -13,7 +13,7 @@ from eqxesm.data.protein import Protein
 from eqxesm.encoders import cast
 from eqxesm.forms import Limits
 from eqxesm.predict import Prediction, Predictor
-from eqxesm.records import Block, Record
+from eqxesm.records import Block, place_records
 from heads import CompositionMLP, CompositionMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 
 GOOD = ["MKVLLAAG", "GSHMWWYYFFPPL", "mkv lla*", "MKVLAW" * 10, "MKJXUW", "C"]
@@ -32,7 +32,7 @@ def proteins(sequences) -> list[Protein]:
 
 def predict_proteins(model, records, where: str, **options) -> list[Prediction]:
     """All in one block."""
-    block = Block(0, [Record(where, number, each) for number, each in enumerate(records, 1)], more=False)
+    block = Block(0, list(place_records([(where, records)])), more=False)
     return Predictor(model, **options)(block, lambda _: None)
 
 

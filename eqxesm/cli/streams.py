@@ -80,7 +80,6 @@ def write_in_parts(
         for block in cut_blocks(read_records(options.proteins, read_columns(options)), worker.parameters):
             blocks += 1
             if parts.done(block.number) or not shard.takes(block.number):
-                worker.pass_over(block)
                 bar.update(len(block.records))
                 continue
             write(parts.path(block.number), worker(block, bar.update))

@@ -113,7 +113,7 @@ def test_what_is_left_out_is_told(embed, write, tmp_path):
     for part in (
         "record 2 (b/1): left out: '/' in the id, which HDF5 takes for a folder",
         "record 3 (c): left out: position 3: digit '1'",
-        "record 4 (a): left out: duplicate id, first used by record 1",
+        "record 4 (a): left out: duplicate id, first used by record 1\n",
         "2 proteins embedded, 3 left out: out.h5",
     ):
         assert part in err
