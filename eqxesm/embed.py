@@ -114,6 +114,7 @@ class Embedder(Worker):
             windows: embed proteins longer than ESM-C was trained on window by window.
         """
         super().__init__(strict=strict)
+        self.encoder = encoder
         self._mapper = Mapper(Represent(encoder, layer, pool))
         self.parameters = self._mapper.parameters
         self._cleaning = cleaning

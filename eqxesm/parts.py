@@ -7,10 +7,11 @@ own name the output appears whole, by one rename.
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eqxesm.errors import InputError, pluralise
 from eqxesm.files import expand_user, make_folder, read_json, replace_file, write_file
@@ -73,6 +74,24 @@ class Parts:
     def end(self, blocks: int) -> None:
         """Note how many blocks the input has."""
         write_file(self.folder / END, json.dumps({"blocks": blocks}) + "\n")
+
+    def fill(
+        self,
+        blocks: Iterable[Any],
+        shard: Shard,
+        work: Callable[[Any, Callable[[int], Any]], Any],
+        write: Callable[[Path, Any], object],
+        advance: Callable[[int], Any],
+    ) -> None:
+        """Work on the blocks of a shard that have no part yet, and write what comes of each."""
+        total = 0
+        for block in blocks:
+            total += 1
+            if self.done(block.number) or not shard.takes(block.number):
+                advance(len(block.records))
+            else:
+                write(self.path(block.number), work(block, advance))
+        self.end(total)
 
     @contextmanager
     def kept(self) -> Generator[None, None, None]:

@@ -4,12 +4,16 @@ import functools
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from eqxesm.cli.arguments import add_model
 from eqxesm.cli.compilation import add_compilation_cache
-from eqxesm.cli.streams import SHARING, add_proteins, check_paths, write_in_parts
+from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, write_in_parts
 from eqxesm.errors import InputError, pluralise
 from eqxesm.files import check_writable, expand_user
+
+if TYPE_CHECKING:
+    from eqxesm.embed import Embedder
 
 SUMMARY = "embeddings of every protein in some files"
 
@@ -45,24 +49,19 @@ def run(options: Namespace) -> None:
     check_paths(options)
 
     from eqxesm.checkpoint.leaves import fingerprint
-    from eqxesm.data.cleaning import Cleaning
-    from eqxesm.embed import Embedder, check_format, join_embeddings, write_embeddings
-    from eqxesm.model import SolubilityModel, load_any
+    from eqxesm.embed import check_format, join_embeddings, write_embeddings
 
     check_format(out)
-    model = load_any(options.model, options.revision)
-    is_model = isinstance(model, SolubilityModel)
-    encoder, cleaning = (model.encoder, model.cleaning) if is_model else (model, Cleaning())
-    worker = Embedder(
-        encoder,
-        cleaning,
-        layer=options.layer,
-        pool=options.pool,
-        dtype=options.dtype,
-        separator="/" if out.suffix.lower() in (".h5", ".hdf5") else "",
-        windows=options.windows,
-        strict=options.strict,
-    )
+    settings = {
+        "layer": options.layer,
+        "pool": options.pool,
+        "dtype": options.dtype,
+        "separator": "/" if out.suffix.lower() in (".h5", ".hdf5") else "",
+        "windows": options.windows,
+        "strict": options.strict,
+    }
+    make_worker = functools.partial(_make_worker, absolute(options.model), options.revision, settings)
+    worker = make_worker()
     about = {
         "model": options.model,
         "layer": "last" if options.layer is None else str(options.layer),
@@ -70,7 +69,18 @@ def run(options: Namespace) -> None:
         "dtype": options.dtype,
     }
     write = functools.partial(write_embeddings, about=about)
-    joined = write_in_parts(options, worker, fingerprint(encoder), write, join_embeddings)
+    joined = write_in_parts(options, make_worker, worker, fingerprint(worker.encoder), write, join_embeddings)
     where = f": {options.out}" if joined else f"; join the shards of {options.out} when all are done"
     skipped = f", {worker.unused:,} left out" if worker.unused else ""
     print(f"{pluralise(worker.used, 'protein')} embedded{skipped}{where}", file=sys.stderr)
+
+
+def _make_worker(source: str, revision: str | None, settings: dict[str, Any]) -> "Embedder":
+    from eqxesm.data.cleaning import Cleaning
+    from eqxesm.embed import Embedder
+    from eqxesm.model import SolubilityModel, load_any
+
+    model = load_any(source, revision)
+    if isinstance(model, SolubilityModel):
+        return Embedder(model.encoder, model.cleaning, **settings)
+    return Embedder(model, Cleaning(), **settings)

@@ -1,6 +1,7 @@
 """`eqxesm predict`."""
 
 import dataclasses
+import functools
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from eqxesm import tables
 from eqxesm.cli.arguments import add_model, read_columns
 from eqxesm.cli.compilation import add_compilation_cache
-from eqxesm.cli.streams import SHARING, add_proteins, check_paths, write_in_parts
+from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, write_in_parts
 from eqxesm.errors import InputError, pluralise
 
 if TYPE_CHECKING:
@@ -47,18 +48,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     from eqxesm.checkpoint.leaves import fingerprint
-    from eqxesm.model import DEFAULT, SolubilityModel
-    from eqxesm.predict import Predictor
+    from eqxesm.model import DEFAULT
 
     if options.out:
         tables.check_output(options.out)
     elif not sys.stdout.writable():
         raise InputError("standard output is closed. Name a file with --out.")
     check_paths(options)
-    model = SolubilityModel.from_pretrained(options.model, revision=options.revision)
-    worker = Predictor(model, windows=options.windows, strict=options.strict)
+    make_worker = functools.partial(
+        _make_worker, absolute(options.model), options.revision, options.windows, options.strict
+    )
+    worker = make_worker()
     if options.out:
-        joined = write_in_parts(options, worker, fingerprint(model), _write, tables.join_tables)
+        joined = write_in_parts(options, make_worker, worker, fingerprint(worker.model), _write, tables.join_tables)
         where = f": {options.out}" if joined else f"; join the shards of {options.out} when all are done"
     else:
         _print_table(options, worker)
@@ -71,6 +73,13 @@ def run(options: Namespace) -> None:
             "judge one. See: eqxesm info",
             file=sys.stderr,
         )
+
+
+def _make_worker(source: str, revision: str | None, windows: bool, strict: bool) -> "Predictor":
+    from eqxesm.model import SolubilityModel
+    from eqxesm.predict import Predictor
+
+    return Predictor(SolubilityModel.from_pretrained(source, revision=revision), windows=windows, strict=strict)
 
 
 def _write(path: Path, predictions: "list[Prediction]") -> None:

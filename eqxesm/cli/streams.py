@@ -20,7 +20,7 @@ SHARING = """A run that was stopped goes on with --resume. Machines may share th
   eqxesm {command} --shard 1/8      and so on to 8/8
   eqxesm join {out}                 when all are done"""
 
-NOT_SETTINGS = ("run", "proteins", "model", "revision", "out", "resume", "shard", "strict", "compilation_cache")
+NOT_SETTINGS = ("run", "proteins", "model", "revision", "out", "resume", "shard", "ray", "strict", "compilation_cache")
 """Options that change no result, or that are looked at otherwise."""
 
 
@@ -31,6 +31,7 @@ def add_proteins(parser: ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="refuse the input if a record cannot be used")
     parser.add_argument("--resume", action="store_true", help="go on with the run that was stopped")
     parser.add_argument("--shard", metavar="I/N", help="do one N-th of the work")
+    parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster; auto is the one of this machine")
     add_columns(parser, label=False)
 
 
@@ -44,15 +45,23 @@ def check_paths(options: Namespace) -> None:
         both = [path, expand_user(options.out)] if options.out else []
         if both and all(map(os.path.exists, both)) and os.path.samefile(*both):
             raise InputError(f"{options.out}: is the input. Name another file to write to.")
-    if options.resume or options.shard:
-        if not options.out:
-            raise InputError("--resume and --shard need a file to write to: add --out")
-        if not are_files(options.proteins):
-            raise InputError("--resume and --shard read the input more than once: name files")
+    if options.shard and options.ray:
+        raise InputError("--shard and --ray each share the work: choose one")
+    if (options.resume or options.shard or options.ray) and not options.out:
+        raise InputError("--resume, --shard and --ray need a file to write to: add --out")
+    if (options.resume or options.shard) and not are_files(options.proteins):
+        raise InputError("--resume and --shard read the input more than once: name files")
+
+
+def absolute(model: str) -> str:
+    """A model's name as any machine with the same files may read it."""
+    folder = expand_user(model)
+    return os.path.abspath(folder) if os.path.isdir(folder) and model != "default" else model
 
 
 def write_in_parts(
     options: Namespace,
+    make_worker: "Callable[[], Worker]",
     worker: "Worker",
     model: str,
     write: Callable[[Path, Any], object],
@@ -60,7 +69,8 @@ def write_in_parts(
 ) -> bool:
     """Work through the input, write what comes of each block, and join it all; False if other shards must do the rest.
 
-    `model` is a hash of what the results come from besides the input.
+    `make_worker` makes another `worker`, on another machine. `model` is a hash of what the results come from besides
+    the input.
     """
     from eqxesm.inference import show_progress
     from eqxesm.records import are_files, count_records, cut_blocks, hash_files, read_records
@@ -74,16 +84,15 @@ def write_in_parts(
         "version of eqxesm": version("eqxesm"),
         **{f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()},
     }
-    blocks = 0
     with parts.kept(), show_progress(count_records(options.proteins), " proteins", True) as bar:
         parts.start(inputs, keep=options.resume or shard.count > 1)
-        for block in cut_blocks(read_records(options.proteins, read_columns(options)), worker.parameters):
-            blocks += 1
-            if parts.done(block.number) or not shard.takes(block.number):
-                bar.update(len(block.records))
-                continue
-            write(parts.path(block.number), worker(block, bar.update))
-        parts.end(blocks)
+        blocks = cut_blocks(read_records(options.proteins, read_columns(options)), worker.parameters)
+        if options.ray:
+            from eqxesm.cluster import work_on_cluster
+
+            worker.used, worker.unused = work_on_cluster(options.ray, blocks, parts, make_worker, write, bar.update)
+        else:
+            parts.fill(blocks, shard, worker, write, bar.update)
         if shard.count > 1:
             return False
         parts.join(join)
