@@ -24,6 +24,7 @@ from eqxesm.forms import Calibration, Limits, ModelSections
 from heads import (
     HEADS,
     AttentionPoolMLPConfig,
+    CommitteeConfig,
     CompositionMLPConfig,
     ConvolutionConfig,
     EnsembleConfig,
@@ -218,6 +219,8 @@ def test_a_head_is_told_by_its_type(kind):
     values = {"d_model": 12, "type": config.type}
     if kind is EnsembleConfig:
         values |= {"members": 3, "member": {"type": "window_mlp"}}
+    if kind is CommitteeConfig:
+        values["parts"] = describe(config)["parts"]
     assert parse(HeadConfig, values, "here") == config
     assert type(parse(HeadConfig, values, "here")) is kind
     assert "unknown key 'surprise'" in fault(HeadConfig, {**values, "surprise": 1})
@@ -233,7 +236,7 @@ def test_an_encoder_is_told_by_its_type():
 
 @pytest.mark.parametrize("kind", ["transformer", 3, None, ["esmc"], {}])
 def test_refuses_an_unknown_type(kind):
-    expected = "type is {!r}, expected one of 'esmc', 'ssm', 'one_hot'"
+    expected = "type is {!r}, expected one of 'esmc', 'ssm', 'one_hot', 'with_properties'"
     assert fault(EncoderConfig, {"type": kind}) == expected.format(kind)
     values = describe(SECTIONS) | {"encoder": {"type": kind}}
     assert fault(ModelSections, values) == "encoder." + expected.format(kind)

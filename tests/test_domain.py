@@ -3,12 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from predictions import predict_proteins
 from scipy.spatial.distance import mahalanobis
 
 from eqxesm import InputError, OneHot, SolubilityModel
 from eqxesm.data.protein import Protein
 from eqxesm.domain import SHRINKAGE, UNLIKE, Domain
-from eqxesm.predict import predict_proteins
 from heads import CompositionMLP, CompositionMLPConfig
 
 LETTERS = np.array(list("ACDEFGHIKLMNPQRSTVWY"))

@@ -56,6 +56,7 @@ def test_encoders(encoder, tmp_path):
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_the_default_model(tmp_path):
     model = SolubilityModel.from_pretrained()
     export(model, tmp_path / "program")

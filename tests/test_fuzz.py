@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from predictions import predict_proteins
 
 from eqxesm import InputError, SolubilityModel
 from eqxesm.checkpoint.card_edits import merge_cards, split_card
@@ -18,7 +19,6 @@ from eqxesm.data.labels import as_labels
 from eqxesm.data.proteins import read_proteins
 from eqxesm.forms import read_sections
 from eqxesm.model import locate_model
-from eqxesm.predict import predict_proteins
 from eqxesm.sequences import as_sequence, as_text, is_missing
 from eqxesm.tables import format_table, write_table
 from eqxesm.training.recipe import read_recipe

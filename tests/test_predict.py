@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from predictions import predict_proteins
 from scipy.special import expit, logit
 
 from eqxesm import ESMC, Calibration, ESMCConfig, InputError, OneHot, SolubilityModel
@@ -12,8 +13,6 @@ from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.protein import Protein
 from eqxesm.encoders import cast
 from eqxesm.forms import Limits
-from eqxesm.predict import Prediction, Predictor
-from eqxesm.records import Block, place_records
 from heads import CompositionMLP, CompositionMLPConfig, MeanPoolMLP, MeanPoolMLPConfig
 
 GOOD = ["MKVLLAAG", "GSHMWWYYFFPPL", "mkv lla*", "MKVLAW" * 10, "MKJXUW", "C"]
@@ -28,12 +27,6 @@ def make(threshold: float = 0.5, **cleaning) -> SolubilityModel:
 
 def proteins(sequences) -> list[Protein]:
     return [Protein(f"p{number}", sequence) for number, sequence in enumerate(sequences)]
-
-
-def predict_proteins(model, records, where: str, **options) -> list[Prediction]:
-    """All in one block."""
-    block = Block(0, list(place_records([(where, records)])), more=False)
-    return Predictor(model, **options)(block, lambda _: None)
 
 
 def test_good_records_get_what_predict_gives():
