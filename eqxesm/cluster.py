@@ -5,6 +5,7 @@ All nodes must see the same files, since the parts are written beside the output
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,47 @@ def work_on_cluster(
     Returns:
         How many records were used, and how many not.
     """
+    ray = _connect(address)
+    pool = _Pool(ray, make_worker, write)
+    used = unused = total = records = 0
+
+    def missing() -> Iterator[Block]:
+        nonlocal total, records
+        for block in blocks:
+            total, records = total + 1, records + len(block.records)
+            if parts.done(block.number):
+                advance(len(block.records))
+            else:
+                yield block
+
+    waiting = missing()
+    try:
+        while True:
+            if pool.has_room():
+                # A block that was lost may come back when the input is at its end.
+                block = pool.lost.pop() if pool.lost else next(waiting, None)
+                if block is not None:
+                    pool.give(block, parts.path(block.number))
+                    continue
+                if not pool.given:
+                    break
+            settled = pool.settle()
+            if settled is not None:
+                block, (now_used, now_unused, fault) = settled
+                if fault:
+                    raise InputError(fault)
+                used, unused = used + now_used, unused + now_unused
+                advance(len(block.records))
+        parts.end(total)
+    finally:
+        pool.stop()
+    if unused and unused == records:
+        raise InputError(f"none of {unused:,} proteins can be used")
+    return used, unused
+
+
+def _connect(address: str) -> Any:
+    """Ray's module, joined to the cluster."""
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -68,49 +110,19 @@ def work_on_cluster(
             ray.init(address, log_to_driver=False)
         except ConnectionError as error:
             raise InputError(f"--ray {address}: no cluster answers. Start one with: ray start --head") from error
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    count = gpus or max(1, int(resources.get("CPU", 1)) // CPUS)
-    needs = {"num_gpus": 1} if gpus else {"num_cpus": min(CPUS, int(resources.get("CPU", 1)))}
-    remote: Any = ray.remote(Actor)
-    pool = _Pool(lambda: remote.options(**needs).remote(make_worker, write), count)
-    used = unused = total = records = 0
-    waiting: Iterator[Block] | None = iter(blocks)
-    try:
-        while waiting is not None or pool.given or pool.lost:
-            while pool.has_room() and (pool.lost or waiting is not None):
-                if pool.lost:
-                    pool.give(pool.lost.pop(), parts)
-                elif waiting is not None and (block := next(waiting, None)) is not None:
-                    total, records = total + 1, records + len(block.records)
-                    if parts.done(block.number):
-                        advance(len(block.records))
-                    else:
-                        pool.give(block, parts)
-                else:
-                    waiting = None
-            if not pool.given and not pool.lost and waiting is None:
-                break
-            settled = pool.settle(ray)
-            if settled is not None:
-                block, (now_used, now_unused, fault) = settled
-                if fault:
-                    raise InputError(fault)
-                used, unused = used + now_used, unused + now_unused
-                advance(len(block.records))
-        parts.end(total)
-    finally:
-        pool.stop(ray)
-    if unused and unused == records:
-        raise InputError(f"none of {unused:,} proteins can be used")
-    return used, unused
+    return ray
 
 
 class _Pool:
     """Actors, and the blocks that they were given. One that dies is replaced, where there is room for another."""
 
-    def __init__(self, make: Callable[[], Any], count: int):
-        self.make = make
+    def __init__(self, ray: Any, *arguments: Any):
+        resources = ray.cluster_resources()
+        gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+        count = gpus or max(1, cpus // CPUS)
+        needs = {"num_gpus": 1} if gpus else {"num_cpus": min(CPUS, cpus)}
+        self.ray = ray
+        self.make = partial(ray.remote(Actor).options(**needs).remote, *arguments)
         self.actors: list[Any] = []
         self.starting: dict[Any, Any] = {}
         self.given: dict[Any, tuple[Any, Block]] = {}
@@ -129,18 +141,18 @@ class _Pool:
     def has_room(self) -> bool:
         return any(self.load(actor) < WAITING for actor in self.actors)
 
-    def give(self, block: Block, parts: Parts) -> None:
+    def give(self, block: Block, path: Path) -> None:
         actor = min(self.actors, key=self.load)
-        self.given[actor.work.remote(block, parts.path(block.number))] = actor, block
+        self.given[actor.work.remote(block, path)] = actor, block
 
-    def settle(self, ray: Any) -> tuple[Block, tuple[int, int, str]] | None:
+    def settle(self) -> tuple[Block, tuple[int, int, str]] | None:
         """Wait until something happens. Returns a block with what came of it, if it was that."""
-        (done,), _ = ray.wait([*self.given, *self.starting], num_returns=1)
+        (done,), _ = self.ray.wait([*self.given, *self.starting], num_returns=1)
         starting = self.starting.pop(done, None)
         actor, block = (starting, None) if starting is not None else self.given.pop(done)
         try:
-            result = ray.get(done)
-        except ray.exceptions.RayActorError as error:
+            result = self.ray.get(done)
+        except self.ray.exceptions.RayActorError as error:
             self.bury(actor, block)
             if self.deaths > self.most_deaths:
                 raise InputError(f"{self.deaths} workers died, the last one so: {one_line(error)}") from error
@@ -159,6 +171,6 @@ class _Pool:
             self.deaths += 1
             self.start()
 
-    def stop(self, ray: Any) -> None:
+    def stop(self) -> None:
         for actor in [*self.actors, *self.starting.values()]:
-            ray.kill(actor)
+            self.ray.kill(actor)

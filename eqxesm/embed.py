@@ -1,6 +1,7 @@
 """Embeddings of proteins: hidden states of an encoder, one by one or pooled, in memory or in a file."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Represent(eqx.Module):
     pool: str = eqx.field(static=True)
 
     def __init__(self, encoder: AbstractEncoder, layer: int | None = None, pool: str = "mean"):
-        """Refuse a layer that is not there, and a pool that is none."""
+        """Refuse a layer that does not exist, and an unknown pool."""
         if pool not in POOLS:
             raise InputError(f"pool is {pool!r}, expected one of {', '.join(POOLS)}")
         if layer is not None:
@@ -107,12 +108,7 @@ class Embedder(Worker):
         windows: bool = False,
         strict: bool = False,
     ):
-        """Make one.
-
-        Args:
-            separator: a letter that ids must not have.
-            windows: embed proteins longer than ESM-C was trained on window by window.
-        """
+        """Make one. Ids must not have the letter `separator`. `windows` is for proteins that are too long for ESM-C."""
         super().__init__(strict=strict)
         self.encoder = encoder
         self._mapper = Mapper(Represent(encoder, layer, pool))
@@ -121,17 +117,16 @@ class Embedder(Worker):
         self._pool = pool
         self._dtype = np.dtype(dtype)
         self._separator = separator
-        self._longest = CONTEXT_RESIDUES if windows else None
-        self._by_residue = Mapper(Represent(encoder, layer, "residue"))
+        self._by_residue = Mapper(Represent(encoder, layer, "residue")) if windows else None
 
     def clean(self, sequence: str) -> Cleaned:
         cleaned = self._cleaning.clean(sequence)
         if len(cleaned.sequence) <= CONTEXT_RESIDUES:
             return cleaned
         note = f"longer than what ESM-C was trained on ({CONTEXT_RESIDUES:,} residues)"
-        if self._longest is not None:
-            windows = len(cut_windows(len(cleaned.sequence), self._longest))
-            note = f"mean of {windows} overlapping windows of {self._longest:,} residues"
+        if self._by_residue is not None:
+            windows = len(cut_windows(len(cleaned.sequence), CONTEXT_RESIDUES))
+            note = f"mean of {windows} overlapping windows of {CONTEXT_RESIDUES:,} residues"
         return Cleaned(cleaned.sequence, (*cleaned.notes, note))
 
     def find_fault(self, record: Record) -> str | None:
@@ -148,28 +143,26 @@ class Embedder(Worker):
                 sequences[record.protein.id] = cleaned.sequence
             if note:
                 _log.warning("%s, record %d (%s): %s", record.where, record.number, record.protein.id, note)
-        whole = {name: Tokenizer().encode(each) for name, each in sequences.items() if not self._is_long(each)}
+        longest = math.inf if self._by_residue is None else CONTEXT_RESIDUES
+        whole = {name: Tokenizer().encode(each) for name, each in sequences.items() if len(each) <= longest}
         found = self._mapper(list(whole.values()), advance, more=more)
         states = {
             name: _cut(each, tokens, self._pool) for (name, tokens), each in zip(whole.items(), found, strict=True)
         }
         made = {}
         for name, sequence in sequences.items():
-            values = states[name] if name in states else self._embed_windows(sequence)
+            values = states[name] if name in states else self._embed_windows(sequence, self._by_residue)
             made[name] = values.astype(self._dtype)
             if not np.isfinite(made[name]).all():
                 advice = "Write float32, or fetch the model again."
                 raise InputError(f"{name}: not all values are finite in {self._dtype}. {advice}")
         return made
 
-    def _is_long(self, sequence: str) -> bool:
-        return self._longest is not None and len(sequence) > self._longest
-
-    def _embed_windows(self, sequence: str) -> Float[np.ndarray, "..."]:
+    def _embed_windows(self, sequence: str, by_residue: Any) -> Float[np.ndarray, "..."]:
         """States of every residue, a mean over the windows that it is in, and then pooled."""
-        windows = cut_windows(len(sequence), self._longest or len(sequence))
+        windows = cut_windows(len(sequence), CONTEXT_RESIDUES)
         tokens = [Tokenizer().encode(sequence[window]) for window in windows]
-        found = self._by_residue(tokens, lambda _: None)
+        found = by_residue(tokens, lambda _: None)
         total = np.zeros((len(sequence), found[0].shape[1]), np.float32)
         seen = np.zeros((len(sequence), 1), np.float32)
         for window, each, own in zip(windows, tokens, found, strict=True):

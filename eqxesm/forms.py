@@ -132,15 +132,15 @@ class ModelSections:
         return eqx.filter_eval_shape(make)
 
 
-def is_model(folder: Path) -> bool:
-    """Whether a folder holds a model rather than an encoder."""
-    return bool({"head", "cleaning"} & set(read_config(folder)))
+def is_model(values: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` is that of a model rather than of an encoder."""
+    return bool({"head", "cleaning"} & set(values))
 
 
 def read_sections(folder: Path) -> ModelSections:
     """Read `config.json` of a model."""
     values = read_config(folder)
-    if not is_model(folder):
+    if not is_model(values):
         raise InputError(f"{folder}: holds an encoder, not a solubility model. Use ESMC.from_pretrained and a head.")
     return parse(ModelSections, values, folder / CONFIG)
 

@@ -39,7 +39,7 @@ def map_proteins(
         padding.
     """
     proteins = as_sequence(proteins, "token arrays")
-    with show_progress(len(proteins), " proteins", progress) as bar:
+    with show_progress(lambda: len(proteins), " proteins", progress) as bar:
         return Mapper(function, tokens_per_batch)(proteins, bar.update)
 
 
@@ -92,10 +92,10 @@ class Mapper:
         return jax.tree.map(np.asarray, _map(self._function, batch))
 
 
-def show_progress(total: int | None, unit: str, wanted: bool) -> tqdm:
-    """A bar on standard error, if that is a terminal or a notebook."""
-    in_notebook = "ipykernel" in sys.modules
-    return tqdm(total=total, unit=unit, disable=not (wanted and (in_notebook or sys.stderr.isatty())), leave=False)
+def show_progress(count: Callable[[], int | None], unit: str, wanted: bool) -> tqdm:
+    """A bar on standard error, if that is a terminal or a notebook. Only then is the total counted."""
+    shown = wanted and ("ipykernel" in sys.modules or sys.stderr.isatty())
+    return tqdm(total=count() if shown else None, unit=unit, disable=not shown, leave=False)
 
 
 def default_tokens() -> int:

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.alphabet import AnyArray, Tokenizer, is_residue
-from eqxesm.checkpoint.folder import CONFIG, save_checkpoint
+from eqxesm.checkpoint.folder import CONFIG, read_config, save_checkpoint
 from eqxesm.checkpoint.leaves import load_leaves, named_leaves
 from eqxesm.checkpoint.record import About, read_record, trained_on
 from eqxesm.checkpoint.tensors import SHARD_BYTES
@@ -174,7 +174,10 @@ class SolubilityModel(eqx.Module):
 
     def clean(self, sequence: str) -> Cleaned:
         """Clean a sequence as the training data were. Proteins over the length limit are refused."""
-        cleaned = self.cleaning.clean(as_text(sequence, "sequence"))
+        return self.judge_length(self.cleaning.clean(as_text(sequence, "sequence")))
+
+    def judge_length(self, cleaned: Cleaned) -> Cleaned:
+        """Refuse a protein over the length limit, and note one that is longer or shorter than any in training."""
         length, limits = len(cleaned.sequence), self.limits
         if length > limits.max_residues:
             most = f"this model accepts at most {limits.max_residues:,}"
@@ -218,7 +221,7 @@ class SolubilityModel(eqx.Module):
     ) -> Float[np.ndarray, " n"]:
         """Probabilities of proteins that are cleaned and tokenized already; see `predict`."""
         proteins = as_sequence(proteins, "token arrays")
-        with show_progress(len(proteins), " proteins", progress) as bar:
+        with show_progress(lambda: len(proteins), " proteins", progress) as bar:
             mapper = Mapper(self.probability_and_distance, tokens_per_batch)
             return self.predict_with_distance(proteins, mapper, bar.update)[0]
 
@@ -373,6 +376,6 @@ def locate_model(source: str | os.PathLike, revision: str | None = None, access:
 def load_any(source: str | os.PathLike, revision: str | None = None) -> SolubilityModel | AbstractEncoder:
     """Load a checkpoint of either kind."""
     folder = locate_model(source, revision)
-    if is_model(folder):
+    if is_model(read_config(folder)):
         return SolubilityModel.from_pretrained(source, revision=revision)
     return load_encoder(folder, repository_of(source, folder))

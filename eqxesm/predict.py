@@ -47,13 +47,12 @@ class Predictor(Worker):
         self.parameters = self._mapper.parameters
 
     def clean(self, sequence: str) -> Cleaned:
-        if self._windows:
-            cleaned = self.model.cleaning.clean(sequence)
-            windows = cut_windows(len(cleaned.sequence), self._longest)
-            if len(windows) > 1:
-                note = f"mean of {len(windows)} overlapping windows of {self._longest:,} residues"
-                return Cleaned(cleaned.sequence, (*cleaned.notes, note))
-        return self.model.clean(sequence)
+        cleaned = self.model.cleaning.clean(sequence)
+        windows = cut_windows(len(cleaned.sequence), self._longest)
+        if self._windows and len(windows) > 1:
+            note = f"mean of {len(windows)} overlapping windows of {self._longest:,} residues"
+            return Cleaned(cleaned.sequence, (*cleaned.notes, note))
+        return self.model.judge_length(cleaned)
 
     def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> list[Prediction]:
         sequences = [cleaned.sequence for cleaned, _ in looked if cleaned is not None]

@@ -79,7 +79,7 @@ def format_pairs(pairs: Mapping[str, str]) -> str:
 def check_output(path: str | os.PathLike) -> None:
     """Refuse a file that `write_table` could not write, before the work is done."""
     path = Path(expand_user(path))
-    if path.suffix.lower() not in _WRITERS:
+    if not is_output(path):
         raise InputError(f"{path}: unknown ending. Use one of {', '.join(_WRITERS)}.")
     check_writable(path)
     if path.suffix.lower() == ".parquet":
@@ -90,6 +90,11 @@ def write_table(path: str | os.PathLike, rows: Sequence[Row]) -> None:
     """Write rows with the same columns, in the format that the file's ending names."""
     check_output(path)
     write_file(path, _WRITERS[Path(path).suffix.lower()](rows))
+
+
+def is_output(path: str | os.PathLike) -> bool:
+    """Whether `write_table` knows the file's ending."""
+    return Path(path).suffix.lower() in _WRITERS
 
 
 def join_tables(paths: Sequence[Path], out: Path) -> None:

@@ -1,15 +1,14 @@
 """`eqxesm embed`."""
 
 import functools
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eqxesm.cli.arguments import add_model
 from eqxesm.cli.compilation import add_compilation_cache
-from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, write_in_parts
-from eqxesm.errors import InputError, pluralise
+from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, report, write_in_parts
+from eqxesm.errors import InputError
 from eqxesm.files import check_writable, expand_user
 
 if TYPE_CHECKING:
@@ -28,7 +27,8 @@ A record that cannot be embedded is left out and told.
 
 """ + SHARING.format(command="embed proteins.fasta -o out.h5", out="out.h5")
 
-ENDINGS = (".h5", ".hdf5", ".parquet", ".safetensors")
+HDF5 = (".h5", ".hdf5")
+ENDINGS = (*HDF5, ".parquet", ".safetensors")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def run(options: Namespace) -> None:
         "layer": options.layer,
         "pool": options.pool,
         "dtype": options.dtype,
-        "separator": "/" if out.suffix.lower() in (".h5", ".hdf5") else "",
+        "separator": "/" if out.suffix.lower() in HDF5 else "",
         "windows": options.windows,
         "strict": options.strict,
     }
@@ -69,10 +69,8 @@ def run(options: Namespace) -> None:
         "dtype": options.dtype,
     }
     write = functools.partial(write_embeddings, about=about)
-    joined = write_in_parts(options, make_worker, worker, fingerprint(worker.encoder), write, join_embeddings)
-    where = f": {options.out}" if joined else f"; join the shards of {options.out} when all are done"
-    skipped = f", {worker.unused:,} left out" if worker.unused else ""
-    print(f"{pluralise(worker.used, 'protein')} embedded{skipped}{where}", file=sys.stderr)
+    write_in_parts(options, make_worker, worker, fingerprint(worker.encoder), write, join_embeddings)
+    report(options, worker, "embedded", "left out")
 
 
 def _make_worker(source: str, revision: str | None, settings: dict[str, Any]) -> "Embedder":

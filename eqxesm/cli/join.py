@@ -2,9 +2,7 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from eqxesm.files import expand_user
 from eqxesm.parts import Parts
 
 SUMMARY = "join what --shard wrote"
@@ -21,10 +19,10 @@ def run(options: Namespace) -> None:
     from eqxesm import tables
 
     parts = Parts(options.out)
-    if Path(expand_user(options.out)).suffix.lower() in (".h5", ".hdf5", ".safetensors"):
+    if tables.is_output(options.out):
+        parts.join(tables.join_tables)
+    else:
         from eqxesm.embed import join_embeddings
 
         parts.join(join_embeddings)
-    else:
-        parts.join(tables.join_tables)
     print(f"joined: {options.out}", file=sys.stderr)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from eqxesm import tables
 from eqxesm.cli.arguments import add_model, read_columns
 from eqxesm.cli.compilation import add_compilation_cache
-from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, write_in_parts
-from eqxesm.errors import InputError, pluralise
+from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, report, write_in_parts
+from eqxesm.errors import InputError
 
 if TYPE_CHECKING:
     from eqxesm.predict import Prediction, Predictor
@@ -60,13 +60,10 @@ def run(options: Namespace) -> None:
     )
     worker = make_worker()
     if options.out:
-        joined = write_in_parts(options, make_worker, worker, fingerprint(worker.model), _write, tables.join_tables)
-        where = f": {options.out}" if joined else f"; join the shards of {options.out} when all are done"
+        write_in_parts(options, make_worker, worker, fingerprint(worker.model), _write, tables.join_tables)
     else:
         _print_table(options, worker)
-        where = ""
-    skipped = f", {worker.unused:,} not predicted: see the notes" if worker.unused else ""
-    print(f"{pluralise(worker.used, 'protein')} predicted{skipped}{where}", file=sys.stderr)
+    report(options, worker, "predicted", "not predicted: see the notes")
     if options.model == DEFAULT:
         print(
             "Note: the default model is a weak baseline. Use it to rank many candidates, not to "
@@ -93,7 +90,7 @@ def _print_table(options: Namespace, worker: "Predictor") -> None:
 
     records = read_records(options.proteins, read_columns(options))
     table, held = tables.TextTable(), []
-    with show_progress(count_records(options.proteins), " proteins", True) as bar:
+    with show_progress(lambda: count_records(options.proteins), " proteins", True) as bar:
         for block in cut_blocks(records, worker.parameters):
             rows = [dataclasses.asdict(each) for each in worker(block, bar.update)]
             held.append(table.format(rows))

@@ -1,6 +1,7 @@
 """What commands share that read any number of proteins and write a result for each."""
 
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, read_columns
-from eqxesm.errors import InputError
+from eqxesm.errors import InputError, pluralise
 from eqxesm.files import check_input, expand_user
 from eqxesm.parts import Parts, Shard
 
@@ -66,8 +67,8 @@ def write_in_parts(
     model: str,
     write: Callable[[Path, Any], object],
     join: Callable[[Sequence[Path], Path], object],
-) -> bool:
-    """Work through the input, write what comes of each block, and join it all; False if other shards must do the rest.
+) -> None:
+    """Work through the input, write what comes of each block, and join it all, unless other shards must do the rest.
 
     `make_worker` makes another `worker`, on another machine. `model` is a hash of what the results come from besides
     the input.
@@ -84,7 +85,7 @@ def write_in_parts(
         "version of eqxesm": version("eqxesm"),
         **{f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()},
     }
-    with parts.kept(), show_progress(count_records(options.proteins), " proteins", True) as bar:
+    with parts.kept(), show_progress(lambda: count_records(options.proteins), " proteins", True) as bar:
         parts.start(inputs, keep=options.resume or shard.count > 1)
         blocks = cut_blocks(read_records(options.proteins, read_columns(options)), worker.parameters)
         if options.ray:
@@ -93,7 +94,14 @@ def write_in_parts(
             worker.used, worker.unused = work_on_cluster(options.ray, blocks, parts, make_worker, write, bar.update)
         else:
             parts.fill(blocks, shard, worker, write, bar.update)
-        if shard.count > 1:
-            return False
-        parts.join(join)
-    return True
+        if shard.count == 1:
+            parts.join(join)
+
+
+def report(options: Namespace, worker: "Worker", done: str, not_done: str) -> None:
+    """Say what was done, and where it is."""
+    skipped = f", {worker.unused:,} {not_done}" if worker.unused else ""
+    where = f": {options.out}" if options.out else ""
+    if options.shard and Shard.parse(options.shard).count > 1:
+        where = f"; join the shards of {options.out} when all are done"
+    print(f"{pluralise(worker.used, 'protein')} {done}{skipped}{where}", file=sys.stderr)

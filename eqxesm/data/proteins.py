@@ -61,11 +61,7 @@ def read_proteins(
     suffix = suffix_of(name)
     lines = formats.read_lines(name, path)
     if path == STANDARD_INPUT:
-        first = next(lines, "")
-        lines = chain([first], lines)
-        fields = (first.strip().split(each) for each in ",\t;|")
-        if not first.lstrip().startswith(">") and any(_has_sequences(each, columns) for each in fields):
-            suffix = ".csv"
+        lines, suffix = _find_format(lines, columns)
     found = False
     if suffix not in TABLES:
         _refuse_columns(name, columns, where)
@@ -96,6 +92,14 @@ def read_proteins(
     if not found:
         conditions = ", ".join("=".join(condition) for condition in where)
         raise InputError(f"{name}: no proteins found{' with ' if where else ''}{conditions}")
+
+
+def _find_format(lines: Iterator[str], columns: Columns) -> tuple[Iterator[str], str]:
+    """The lines again, and the ending of a file that has them: that of a table if the first is a header of one."""
+    first = next(lines, "")
+    fields = (first.strip().split(each) for each in ",\t;|")
+    is_header = not first.lstrip().startswith(">") and any(_has_sequences(each, columns) for each in fields)
+    return chain([first], lines), ".csv" if is_header else ""
 
 
 def _refuse_columns(name: str, columns: Columns, where: Sequence[tuple[str, str]]) -> None:
