@@ -373,9 +373,11 @@ def locate_model(source: str | os.PathLike, revision: str | None = None, access:
     return find_checkpoint(source, revision, access)
 
 
-def load_any(source: str | os.PathLike, revision: str | None = None) -> SolubilityModel | AbstractEncoder:
-    """Load a checkpoint of either kind."""
+def load_any(
+    source: str | os.PathLike, revision: str | None = None, dtype: DTypeLike | None = None
+) -> SolubilityModel | AbstractEncoder:
+    """Load a checkpoint of either kind, its encoder cast to `dtype`."""
     folder = locate_model(source, revision)
     if is_model(read_config(folder)):
-        return SolubilityModel.from_pretrained(source, revision=revision)
-    return load_encoder(folder, repository_of(source, folder))
+        return SolubilityModel.from_pretrained(source, revision=revision, dtype=dtype)
+    return load_encoder(folder, repository_of(source, folder), dtype)

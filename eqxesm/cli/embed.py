@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eqxesm.cli.arguments import add_model
 from eqxesm.cli.compilation import add_compilation_cache
+from eqxesm.cli.devices import add_precision, use_device
 from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, report, write_in_parts
 from eqxesm.errors import InputError
 from eqxesm.files import check_writable, expand_user
@@ -37,7 +38,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="write .h5, .parquet or .safetensors")
     parser.add_argument("--layer", type=int, metavar="N", help="0 is the embedded sequence (default: the last)")
     parser.add_argument("--pool", choices=("mean", "max", "residue"), default="mean", help="(default: mean)")
-    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="(default: float32)")
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="stored (default: float32)")
+    add_precision(parser, "--compute-dtype")
     add_compilation_cache(parser)
 
 
@@ -60,7 +62,8 @@ def run(options: Namespace) -> None:
         "windows": options.windows,
         "strict": options.strict,
     }
-    make_worker = functools.partial(_make_worker, absolute(options.model), options.revision, settings)
+    model, device, dtype = absolute(options.model), options.device, options.compute_dtype
+    make_worker = functools.partial(_make_worker, model, options.revision, device, dtype, settings)
     worker = make_worker()
     about = {
         "model": options.model,
@@ -73,12 +76,16 @@ def run(options: Namespace) -> None:
     report(options, worker, "embedded", "left out")
 
 
-def _make_worker(source: str, revision: str | None, settings: dict[str, Any]) -> "Embedder":
+def _make_worker(
+    source: str, revision: str | None, device: str | None, dtype: str | None, settings: dict[str, Any]
+) -> "Embedder":
+    use_device(device)
+
     from eqxesm.data.cleaning import Cleaning
     from eqxesm.embed import Embedder
     from eqxesm.model import SolubilityModel, load_any
 
-    model = load_any(source, revision)
+    model = load_any(source, revision, dtype)
     if isinstance(model, SolubilityModel):
         return Embedder(model.encoder, model.cleaning, **settings)
     return Embedder(model, Cleaning(), **settings)

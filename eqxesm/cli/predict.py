@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from eqxesm import tables
 from eqxesm.cli.arguments import add_model, read_columns
 from eqxesm.cli.compilation import add_compilation_cache
+from eqxesm.cli.devices import add_precision, use_device
 from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, report, write_in_parts
 from eqxesm.errors import InputError
 
@@ -43,6 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_proteins(parser)
     add_model(parser, "--model")
     parser.add_argument("-o", "--out", metavar="FILE", help="write .csv, .tsv, .jsonl or .parquet")
+    add_precision(parser, "--dtype")
     add_compilation_cache(parser)
 
 
@@ -55,8 +57,9 @@ def run(options: Namespace) -> None:
     elif not sys.stdout.writable():
         raise InputError("standard output is closed. Name a file with --out.")
     check_paths(options)
+    model, device, dtype = absolute(options.model), options.device, options.dtype
     make_worker = functools.partial(
-        _make_worker, absolute(options.model), options.revision, options.windows, options.strict
+        _make_worker, model, options.revision, device, dtype, options.windows, options.strict
     )
     worker = make_worker()
     if options.out:
@@ -72,11 +75,16 @@ def run(options: Namespace) -> None:
         )
 
 
-def _make_worker(source: str, revision: str | None, windows: bool, strict: bool) -> "Predictor":
+def _make_worker(
+    source: str, revision: str | None, device: str | None, dtype: str | None, windows: bool, strict: bool
+) -> "Predictor":
+    use_device(device)
+
     from eqxesm.model import SolubilityModel
     from eqxesm.predict import Predictor
 
-    return Predictor(SolubilityModel.from_pretrained(source, revision=revision), windows=windows, strict=strict)
+    model = SolubilityModel.from_pretrained(source, revision=revision, dtype=dtype)
+    return Predictor(model, windows=windows, strict=strict)
 
 
 def _write(path: Path, predictions: "list[Prediction]") -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, read_columns
+from eqxesm.cli.devices import add_device
 from eqxesm.errors import InputError, pluralise
 from eqxesm.files import check_input, expand_user
 from eqxesm.parts import Parts, Shard
@@ -21,7 +22,10 @@ SHARING = """A run that was stopped goes on with --resume. Machines may share th
   eqxesm {command} --shard 1/8      and so on to 8/8
   eqxesm join {out}                 when all are done"""
 
-NOT_SETTINGS = ("run", "proteins", "model", "revision", "out", "resume", "shard", "ray", "strict", "compilation_cache")
+NOT_SETTINGS = (
+    *("run", "proteins", "model", "revision", "out", "resume", "shard", "ray"),
+    *("strict", "device", "compilation_cache"),
+)
 """Options that change no result, or that are looked at otherwise."""
 
 
@@ -33,6 +37,7 @@ def add_proteins(parser: ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run that was stopped")
     parser.add_argument("--shard", metavar="I/N", help="do one N-th of the work")
     parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster; auto is the one of this machine")
+    add_device(parser)
     add_columns(parser, label=False)
 
 
@@ -46,6 +51,8 @@ def check_paths(options: Namespace) -> None:
         both = [path, expand_user(options.out)] if options.out else []
         if both and all(map(os.path.exists, both)) and os.path.samefile(*both):
             raise InputError(f"{options.out}: is the input. Name another file to write to.")
+    if options.ray and ":" in (options.device or ""):
+        raise InputError(f"--device {options.device}: Ray chooses the GPU of each worker. Use --device gpu.")
     if options.shard and options.ray:
         raise InputError("--shard and --ray each share the work: choose one")
     if (options.resume or options.shard or options.ray) and not options.out:

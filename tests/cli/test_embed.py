@@ -76,6 +76,16 @@ def test_half_precision_is_stored_as_such(ending, embed, write, by_hand, tmp_pat
         np.testing.assert_allclose(found[name], states[-1].mean(0).astype(np.float16), rtol=2e-3, atol=1e-3)
 
 
+def test_the_encoder_computes_in_the_precision_that_is_asked_for(embed, write, by_hand, encoder_folder, tmp_path):
+    assert embed(write("p.fasta", FASTA), "-o", "out.h5", "--compute-dtype", "bfloat16", "--device", "cpu")[0] == 0
+    found = read_hdf5(tmp_path / "out.h5")
+    encoder = ESMC.from_pretrained(encoder_folder, dtype="bfloat16")
+    for name, sequence in CLEAN.items():
+        states = np.asarray(encoder(Tokenizer().encode(sequence)).embedding, np.float32)[1:-1]
+        assert np.linalg.norm(found[name] - states.mean(0)) < 3e-2 * np.linalg.norm(states.mean(0))
+        assert np.abs(found[name] - by_hand[name][-1].mean(0)).max() > 1e-4
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_files_say_what_they_are(embed, write, encoder_folder, tmp_path):
     expected = {"model": str(encoder_folder), "layer": "2", "pool": "mean", "dtype": "float32"}
@@ -151,6 +161,9 @@ def test_the_default_model_embeds(run, write, tmp_path):
         (["-o", "no/out.h5"], "its folder does not exist"),
         (["-o", "out.h5", "--layer", "4"], "layer 4 does not exist, expected 0 to 3"),
         (["-o", "p.fasta"], "unknown ending"),
+        (["-o", "out.h5", "--device", "gpu:7"], "--device gpu:7: JAX sees no such GPU"),
+        (["-o", "out.h5", "--device", "cuda"], "--device cuda: unknown. Use cpu, gpu"),
+        (["-o", "out.h5", "--device", "gpu:0", "--ray", "auto"], "Ray chooses the GPU of each worker"),
     ],
 )
 def test_refuses_what_cannot_be(words, part, embed, write, tmp_path):

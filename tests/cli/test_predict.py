@@ -84,6 +84,14 @@ def test_parquet_holds_every_bit(run, write, model, tmp_path):
     assert read.tobytes() == model.predict(SEQUENCES).tobytes()
 
 
+def test_the_encoder_computes_in_the_precision_that_is_asked_for(run, write, folder, model, tmp_path):
+    assert run("predict", write("p.fasta"), "--dtype", "bfloat16", "-o", "out.parquet")[0] == 0
+    found = [row["probability"] for row in parquet.read_table(tmp_path / "out.parquet").to_pylist()]
+    half = SolubilityModel.from_pretrained(folder, dtype="bfloat16")
+    np.testing.assert_allclose(found, half.predict(SEQUENCES), atol=1e-6)
+    assert (np.array(found, np.float32) != model.predict(SEQUENCES)).any()
+
+
 def test_json_lines_hold_every_value(run, write, model, tmp_path):
     assert run("predict", write("p.fasta"), "-o", "out.jsonl")[0] == 0
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
