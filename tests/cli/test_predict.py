@@ -84,12 +84,13 @@ def test_parquet_holds_every_bit(run, write, model, tmp_path):
     assert read.tobytes() == model.predict(SEQUENCES).tobytes()
 
 
-def test_the_encoder_computes_in_the_precision_that_is_asked_for(run, write, folder, model, tmp_path):
-    assert run("predict", write("p.fasta"), "--dtype", "bfloat16", "-o", "out.parquet")[0] == 0
-    found = [row["probability"] for row in parquet.read_table(tmp_path / "out.parquet").to_pylist()]
-    half = SolubilityModel.from_pretrained(folder, dtype="bfloat16")
-    np.testing.assert_allclose(found, half.predict(SEQUENCES), atol=1e-6)
-    assert (np.array(found, np.float32) != model.predict(SEQUENCES)).any()
+def test_the_encoder_computes_in_the_precision_that_is_asked_for(run, write, tmp_path):
+    words = ["--model", "default", "--dtype", "bfloat16", "-o", "out.parquet"]
+    assert run("predict", write("p.fasta"), *words)[0] == 0
+    found = parquet.read_table(tmp_path / "out.parquet")["probability"].to_numpy()
+    half, whole = (SolubilityModel.from_pretrained(dtype=dtype).predict(SEQUENCES) for dtype in ("bfloat16", None))
+    np.testing.assert_allclose(found, half, atol=1e-6)
+    assert np.abs(found - whole).max() > 1e-5
 
 
 def test_json_lines_hold_every_value(run, write, model, tmp_path):
