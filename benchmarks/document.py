@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from benchmarks.measure import RESULTS, Row, make_table
 
 DOCS = RESULTS.parents[1] / "docs"
-PROGRAMS = ("forward", "train", "load", "predict")
+PROGRAMS = ("forward", "train", "load", "predict", "scale", "long")
 
 mpl.use("Agg")
 
@@ -41,6 +41,36 @@ def draw(results: dict[str, dict[str, Any]], device: str) -> None:
     figure.savefig(DOCS / f"speed-{device}.png", dpi=110)
 
 
+def draw_scale(results: dict[str, dict[str, Any]], device: str) -> None:
+    """Plot memory and rate against the number of proteins, and time per residue against the length."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    memory = left.twinx()
+    for color, (name, rows) in zip(mpl.color_sequences["tab10"], split(results["scale"]["rows"]).items(), strict=False):
+        points = [(number, row) for number, row in rows if row["rate"] is not None]
+        numbers = [number for number, _ in points]
+        left.plot(numbers, [row["rate"] for _, row in points], "o-", color=color, label=name)
+        memory.plot(numbers, [row["peak_memory_mb"] for _, row in points], "s--", color=color, alpha=0.6)
+    left.set(xscale="log", yscale="log", xlabel="proteins", ylabel="proteins per second (circles)")
+    memory.set_ylim(0)
+    memory.set_ylabel("peak memory of the process, MB (squares)")
+    left.legend(fontsize=8)
+    for name, rows in split(results["long"]["rows"]).items():
+        per_residue = [row["residue_us"] or row["ours_s"] / number * 1e6 for number, row in rows]
+        right.plot([number for number, _ in rows], per_residue, "o-", label=name)
+    right.set(xscale="log", yscale="log", xlabel="residues of one protein", ylabel="microseconds per residue")
+    right.legend(fontsize=8)
+    figure.savefig(DOCS / f"scale-{device}.png", dpi=110)
+
+
+def split(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    """Rows whose cases end with a number, by what comes before it."""
+    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for row in rows:
+        name, _, number = row["case"].rpartition(", ")
+        found.setdefault(name, []).append((int(number.replace(",", "")), row))
+    return found
+
+
 def main() -> None:
     """Read the results, and write the page's tables and plots."""
     page = DOCS / "speed.md"
@@ -57,6 +87,11 @@ def main() -> None:
         if all(name in results for name in ("forward", "train")):
             draw(results, device)
             tables.insert(0, f"![Ratios to PyTorch, and growth with the length](speed-{device}.png)")
+        if all(name in results for name in ("scale", "long")):
+            draw_scale(results, device)
+            tables.insert(
+                1, f"![Rate and memory by the number of proteins, and time by the length](scale-{device}.png)"
+            )
         marks = (f"<!-- {device} -->", f"<!-- end of {device} -->")
         pattern = re.compile("(?<=" + re.escape(marks[0]) + "\n).*(?=" + re.escape(marks[1]) + ")", re.DOTALL)
         text = pattern.sub(lambda _, tables=tables: "\n" + "\n\n".join(tables) + "\n\n", text)

@@ -27,6 +27,8 @@ PEAK_SIZE = 2048
 
 COLUMNS = {
     "ours_s": "ours, s",
+    "rate": "proteins/s",
+    "residue_us": "µs/residue",
     "torch_s": "torch, s",
     "ratio": "ratio",
     "spread": "quartiles",
@@ -54,7 +56,8 @@ class Row:
 
     `ratio_low` and `ratio_high` are quartiles. `peak_ratio` is JAX's matrix-multiply peak over torch's, and
     `share_of_peak` our useful operations over JAX's peak. `padding` is our share of padded positions, `compile_s` what
-    our first call takes beyond the second. Memory is the most that a process ever held.
+    our first call takes beyond the second. Memory is the most that a process ever held. `rate` is in proteins
+    per second, `residue_us` in microseconds per residue.
     """
 
     case: str
@@ -69,6 +72,8 @@ class Row:
     compile_s: float | None = None
     peak_memory_mb: float | None = None
     torch_peak_memory_mb: float | None = None
+    rate: float | None = None
+    residue_us: float | None = None
 
 
 class Worker:
@@ -144,11 +149,13 @@ def measure_commands(case: str, commands: Sequence[Sequence[str]]) -> Row:
     return Row(case, float(np.median(seconds)), peak_memory_mb=max(megabytes))
 
 
-def parse_options(description: str | None) -> argparse.Namespace:
-    """The options that every benchmark has."""
+def parse_options(description: str | None, *files: str) -> argparse.Namespace:
+    """The options that every benchmark has, and files that some need."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, to see that it runs")
+    for name in files:
+        parser.add_argument(name, metavar=name.upper(), type=Path)
     options = parser.parse_args()
     if options.device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"

@@ -1,0 +1,96 @@
+"""`eqxesm predict` and `embed` on a thousand to a million proteins: time and memory.
+
+    python -m benchmarks.scale PROTEINS [--device cpu|gpu] [--quick]
+
+The proteins of the file are repeated under new ids. Every run is a process of its own that finds its programs compiled.
+A rate is that beyond a run of one protein: what starting takes is left out.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import Row, parse_options, run_alone, save
+
+COUNTS = (1000, 10_000, 100_000, 1_000_000)
+FEW = 10_000
+"""Up to so many, a run is repeated."""
+
+COMPOSITION = "composition"
+"""A model of 113 parameters, which the time of reading, writing and batching shows beside."""
+
+COMMANDS = {
+    f"predict, {COMPOSITION}": (["predict", "--model", COMPOSITION, "-o", "out.parquet"], COUNTS),
+    "predict, default": (["predict", "-o", "out.parquet"], COUNTS[:3]),
+    "embed, default, hdf5": (["embed", "-o", "out.h5"], COUNTS[:3]),
+}
+
+
+def write_model(folder: Path) -> None:
+    """A head on composition with random weights."""
+    import jax
+
+    from eqxesm import SolubilityModel
+    from eqxesm.encoders import OneHot
+    from heads import CompositionMLP, CompositionMLPConfig
+
+    encoder = OneHot()
+    head = CompositionMLP(CompositionMLPConfig(encoder.d_model, (4,)), key=jax.random.key(0))
+    SolubilityModel(encoder, head).save_pretrained(folder)
+
+
+def write_proteins(path: Path, sequences: list[str], count: int) -> None:
+    """Repeat proteins under new ids."""
+    with open(path, "w") as file:
+        file.writelines(f">p{number}\n{each}\n" for number, each in enumerate(islice(cycle(sequences), count)))
+
+
+def measure(case: str, words: list[str], counts: tuple[int, ...], folder: Path) -> Iterator[Row]:
+    """A row for each number of proteins."""
+    command, *rest = words
+    words = [str(folder / word) if word == COMPOSITION or word.startswith("out.") else word for word in rest]
+
+    def run(count: int) -> tuple[float, float]:
+        input_ = str(folder / f"{count}.fasta")
+        cached = ["env", f"EQXESM_CACHE={folder / 'cache'}"]
+        return run_alone([*cached, sys.executable, "-m", "eqxesm", command, input_, *words])
+
+    run(1)
+    starts, megabytes = zip(*(run(1) for _ in range(5)), strict=True)
+    start = float(np.median(starts))
+    yield Row(f"{case}, 1", start, peak_memory_mb=max(megabytes))
+    for count in counts:
+        few = count <= FEW
+        if few:
+            run(count)
+        seconds, megabytes = zip(*(run(count) for _ in range(3 if few else 1)), strict=True)
+        took = float(np.median(seconds))
+        yield Row(f"{case}, {count:,}", took, rate=count / (took - start), peak_memory_mb=max(megabytes))
+
+
+def main() -> None:
+    """Measure, print and write."""
+    options = parse_options(__doc__, "proteins")
+    from eqxesm.data.proteins import read_proteins
+
+    sequences = [each.sequence for each in read_proteins(options.proteins)]
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_model(folder / COMPOSITION)
+        for case, (words, counts) in COMMANDS.items():
+            counts = counts[:2] if options.quick else counts
+            for count in (1, *counts):
+                write_proteins(folder / f"{count}.fasta", sequences, count)
+            for row in measure(case, words, counts, folder):
+                print(row, flush=True)
+                rows.append(row)
+    save("scale", options, rows)
+
+
+if __name__ == "__main__":
+    main()
