@@ -22,6 +22,9 @@ SHARD_BYTES = 5 * 10**9
 # XLA takes over a buffer without a copy only where it starts at a multiple of this.
 ALIGNMENT = 64
 
+MAX_HEADER = 100_000_000
+"""Bytes of names and shapes that safetensors reads: https://github.com/huggingface/safetensors#format."""
+
 _DTYPES = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -201,6 +204,8 @@ def write_file(
         end = offsets[1]
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    if len(text) > MAX_HEADER:
+        raise InputError(f"{path}: {len(specs):,} tensors are more than safetensors can name. Use another format.")
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in ordered:

@@ -30,6 +30,8 @@ A record that cannot be embedded is left out and told.
 
 HDF5 = (".h5", ".hdf5")
 ENDINGS = (*HDF5, ".parquet", ".safetensors")
+MOST_IN_SAFETENSORS = 500_000
+"""With ids of usual length. Its header is limited to 100 MB."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,8 +54,11 @@ def run(options: Namespace) -> None:
 
     from eqxesm.checkpoint.leaves import fingerprint
     from eqxesm.embed import check_format, join_embeddings, write_embeddings
+    from eqxesm.records import count_records
 
     check_format(out)
+    if out.suffix.lower() == ".safetensors" and (count_records(options.proteins) or 0) > MOST_IN_SAFETENSORS:
+        raise InputError(f"{out}: over {MOST_IN_SAFETENSORS:,} proteins do not fit. Write .h5 or .parquet.")
     settings = {
         "layer": options.layer,
         "pool": options.pool,

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from figures import compare_by_source, compare_out_of_fold, measure_scars, measure_tests
 from jaxtyping import Bool, Float
-from pool import Proteins, read_pool, read_tests
+from pool import COPIES, SHARE_OF_ENDS, Proteins, read_pool, read_tests
 from record import make_record
 from scipy.special import expit
 
@@ -50,10 +50,6 @@ LAYERS = 3
 WINDOWS = (7, 19, 41)
 QUANTILES = (0.1, 0.25, 0.75, 0.9)
 FOLDS = 10
-COPIES = 2
-"""Further copies of each protein in training."""
-SHARE_OF_ENDS = 0.5
-"""Share of the ends of the copies at which there are random vector residues."""
 
 CONFIG = TrainConfig(
     strategy="frozen", epochs=5, patience=5, learning_rate=1e-3, weight_decay=0.01, tokens_per_batch=131_072

@@ -23,6 +23,11 @@ from eqxesm.data.similarity import nearest_identity_to_few
 LIKE_TESTS = Path(__file__).parent / "like_tests.txt"
 MAX_IDENTITY = 0.3
 
+COPIES = 3
+"""Further copies of each protein in training."""
+SHARE_OF_ENDS = 0.7
+"""Share of the ends of the copies at which there are random vector residues."""
+
 SOURCES = {
     "DeepSol validation": ("sameerkhurana10/DSOL_rv0.2, as the Hub data set proteinea/solubility", "MIT"),
     "PLM_Sol validation": ("Violet969/PLM_Sol, UESolDS", "MIT"),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from figures import STRIPPED
-from pool import SOURCES, Proteins
+from pool import COPIES, SHARE_OF_ENDS, SOURCES, Proteins
 
 from eqxesm import ESMC, SolubilityModel
 from eqxesm.config import describe
@@ -68,8 +68,8 @@ def make_record(
             "hygiene": "Taken out of these sets beforehand: every sequence with an alignment of at least 30% identity "
             "over at least half of either sequence to the DeepSol, PLM_Sol or eSOL test (MMseqs2, as published and once "
             "more with tags stripped), exact duplicates, sequences whose labels conflict, and a row that is DNA. One "
-            "fold in ten of whole 30%-identity clusters was held out to stop by. Every protein was in training twice "
-            "more, each time with random vector residues at half of its ends.",
+            "fold in ten of whole 30%-identity clusters was held out to stop by. Every protein was in training with "
+            f"{COPIES} copies of it, which had random vector residues at {SHARE_OF_ENDS:.0%} of their ends.",
             "datasets": ["proteinea/solubility"],
             "citations": CITATIONS,
             "calibrated_on": f"predictions for folds that were held out in turn, in which {data.labels.mean():.0%} are "

@@ -135,6 +135,16 @@ def test_what_is_left_out_is_told(embed, write, tmp_path):
     assert set(read_parquet(tmp_path / "out.parquet")) == {"a", "b/1", "d"}
 
 
+def test_more_proteins_than_safetensors_can_name_are_refused(embed, write, tmp_path, monkeypatch):
+    monkeypatch.setattr("eqxesm.cli.embed.MOST_IN_SAFETENSORS", 13)
+    name = write("p.fasta", FASTA)
+    assert_refused(embed(name, "-o", "out.safetensors"), "over 13 proteins do not fit. Write .h5 or .parquet.")
+    monkeypatch.setattr("eqxesm.cli.embed.MOST_IN_SAFETENSORS", 14)
+    monkeypatch.setattr("eqxesm.checkpoint.tensors.MAX_HEADER", 1000)
+    assert_refused(embed(name, "-o", "out.safetensors"), "14 tensors are more than safetensors can name")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 @pytest.mark.parametrize("ending", ["h5", "parquet", "safetensors"])
 @pytest.mark.usefixtures("small_blocks")
 def test_shards_make_the_whole(ending, embed, run, write, tmp_path):
