@@ -1,6 +1,5 @@
 """Embeddings of proteins: hidden states of an encoder, one by one or pooled, in memory or in a file."""
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,8 +25,6 @@ from eqxesm.tables import import_parquet, join_tables
 from heads.pooling import max_pool, mean_pool
 
 POOLS: dict[str, Callable] = {"mean": mean_pool, "max": max_pool, "residue": lambda states, _: states}
-
-_log = logging.getLogger(__name__)
 
 
 class Represent(eqx.Module):
@@ -127,7 +124,7 @@ class Embedder(Worker):
         if self._by_residue is not None:
             windows = len(cut_windows(len(cleaned.sequence), CONTEXT_RESIDUES))
             note = f"mean of {windows} overlapping windows of {CONTEXT_RESIDUES:,} residues"
-        return Cleaned(cleaned.sequence, (*cleaned.notes, note))
+        return cleaned.add(note)
 
     def find_fault(self, record: Record) -> str | None:
         if self._separator and self._separator in record.protein.id:
@@ -137,12 +134,8 @@ class Embedder(Worker):
     def work(
         self, records: list[Record], looked: list[Looked], advance: Advance, more: bool
     ) -> dict[str, Float[np.ndarray, "..."]]:
-        sequences = {}
-        for record, (cleaned, note) in zip(records, looked, strict=True):
-            if cleaned is not None:
-                sequences[record.protein.id] = cleaned.sequence
-            if note:
-                _log.warning("%s, record %d (%s): %s", record.where, record.number, record.protein.id, note)
+        usable = self.pick_usable(records, looked)
+        sequences = {record.protein.id: cleaned.sequence for record, cleaned in usable}
         longest = math.inf if self._by_residue is None else CONTEXT_RESIDUES
         whole = {name: Tokenizer().encode(each) for name, each in sequences.items() if len(each) <= longest}
         found = self._mapper(list(whole.values()), advance, more=more)

@@ -188,7 +188,7 @@ class SolubilityModel(eqx.Module):
             note = f"longer than any protein the model was trained on ({limits.trained_residues:,} residues)"
         else:
             return cleaned
-        return Cleaned(cleaned.sequence, (*cleaned.notes, note))
+        return cleaned.add(note)
 
     def tokenize(self, cleaned: Cleaned) -> Int[np.ndarray, " length"]:
         """Tokens of a protein that `clean` has cleaned."""

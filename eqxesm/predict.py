@@ -51,7 +51,7 @@ class Predictor(Worker):
         windows = cut_windows(len(cleaned.sequence), self._longest)
         if self._windows and len(windows) > 1:
             note = f"mean of {len(windows)} overlapping windows of {self._longest:,} residues"
-            return Cleaned(cleaned.sequence, (*cleaned.notes, note))
+            return cleaned.add(note)
         return self.model.judge_length(cleaned)
 
     def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> list[Prediction]:

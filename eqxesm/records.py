@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import logging
 import os
 import zlib
 from abc import ABC, abstractmethod
@@ -15,6 +16,8 @@ from eqxesm.data.protein import Columns, Protein
 from eqxesm.data.proteins import read_proteins
 from eqxesm.errors import InputError, pluralise
 from eqxesm.files import expand_user
+
+_log = logging.getLogger(__name__)
 
 BLOCK_WORK = 1e13
 """Parameters times residues of a block: about a minute on two CPU cores for a large encoder."""
@@ -148,6 +151,13 @@ class Worker(ABC):
         made = self.work(block.records, looked, advance, block.more)
         self.used, self.unused = self.used + usable, self.unused + len(looked) - usable
         return made
+
+    def pick_usable(self, records: list[Record], looked: list[Looked]) -> list[tuple[Record, Cleaned]]:
+        """Records that can be used. The notes on all are logged, for results that have no room for them."""
+        for record, (_, note) in zip(records, looked, strict=True):
+            if note:
+                _log.warning("%s, record %d (%s): %s", record.where, record.number, record.protein.id, note)
+        return [(record, each) for record, (each, _) in zip(records, looked, strict=True) if each is not None]
 
     def find_fault(self, record: Record) -> str | None:  # noqa: ARG002
         """Why a record of a good sequence cannot be used, if it cannot."""

@@ -86,10 +86,13 @@ def check_output(path: str | os.PathLike) -> None:
         import_parquet()
 
 
-def write_table(path: str | os.PathLike, rows: Sequence[Row]) -> None:
-    """Write rows with the same columns, in the format that the file's ending names."""
+def write_table(path: str | os.PathLike, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
+    """Write rows with the same columns, in the format that the file's ending names.
+
+    The columns must be named if there may be no row.
+    """
     check_output(path)
-    write_file(path, _WRITERS[Path(path).suffix.lower()](rows))
+    write_file(path, _WRITERS[Path(path).suffix.lower()](rows, columns or list(rows[0])))
 
 
 def is_output(path: str | os.PathLike) -> bool:
@@ -111,25 +114,24 @@ def import_parquet() -> Any:
     return parquet
 
 
-def _separated(rows: Sequence[Row], delimiter: str) -> bytes:
+def _separated(rows: Sequence[Row], columns: Sequence[str], delimiter: str) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: str(v).lower() if isinstance(v, bool) else v for name, v in row.items()})
     return text.getvalue().encode()
 
 
-def _json_lines(rows: Sequence[Row]) -> bytes:
+def _json_lines(rows: Sequence[Row], _: Sequence[str]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def _parquet(rows: Sequence[Row]) -> bytes:
+def _parquet(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
     import pyarrow
 
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
     stream = io.BytesIO()
-    import_parquet().write_table(pyarrow.table(columns), stream)
+    import_parquet().write_table(pyarrow.table({name: [row[name] for row in rows] for name in columns}), stream)
     return stream.getvalue()
 
 
@@ -154,8 +156,8 @@ def _join_parquet(paths: Sequence[Path], out: Path) -> None:
 
 
 _WRITERS = {
-    ".csv": lambda rows: _separated(rows, ","),
-    ".tsv": lambda rows: _separated(rows, "\t"),
+    ".csv": partial(_separated, delimiter=","),
+    ".tsv": partial(_separated, delimiter="\t"),
     ".jsonl": _json_lines,
     ".parquet": _parquet,
 }

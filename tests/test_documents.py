@@ -56,6 +56,14 @@ def test_jax_page(tmp_path, monkeypatch):
     assert "Licence: cc-by-4.0" in (tmp_path / "mean" / "README.md").read_text()
 
 
+@pytest.mark.filterwarnings("default")
+def test_designing_page():
+    names = run_blocks(blocks(read("docs/designing.md")))
+    assert abs(float(names["attribution"].gap)) < 0.01
+    assert names["table"].shape == (len(names["tokens"]), 20)
+    assert np.isfinite(names["slope"]).all()
+
+
 @pytest.mark.slow
 def test_esmc_page(tmp_path, monkeypatch):
     """On an encoder of 30 narrow layers, which stands for the real one."""

@@ -6,13 +6,34 @@ from importlib.metadata import version
 
 import shtab
 
-from eqxesm.cli import compare, embed, evaluate, explore, export, info, join, predict, pretrain, pull, push, train
+from eqxesm.cli import (
+    compare,
+    design,
+    embed,
+    evaluate,
+    explain,
+    explore,
+    export,
+    info,
+    join,
+    predict,
+    pretrain,
+    pull,
+    push,
+    scan,
+    score,
+    train,
+)
 from eqxesm.cli.compilation import set_compilation_cache
 
 # No command imports JAX before it runs, so --help and usage errors answer at once.
 COMMANDS = {
     "predict": predict,
     "embed": embed,
+    "explain": explain,
+    "scan": scan,
+    "design": design,
+    "score": score,
     "join": join,
     "train": train,
     "pretrain": pretrain,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, read_columns
 from eqxesm.cli.devices import add_device
 from eqxesm.errors import InputError, pluralise
-from eqxesm.files import check_input, expand_user
+from eqxesm.files import check_input, check_writable, expand_user
 from eqxesm.parts import Parts, Shard
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SHARING = """A run that was stopped goes on with --resume. Machines may share th
 
 NOT_SETTINGS = (
     *("run", "proteins", "model", "revision", "out", "resume", "shard", "ray"),
-    *("strict", "device", "compilation_cache"),
+    *("strict", "device", "compilation_cache", "plot"),
 )
 """Options that change no result, or that are looked at otherwise."""
 
@@ -39,6 +39,21 @@ def add_proteins(parser: ArgumentParser) -> None:
     parser.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster; auto is the one of this machine")
     add_device(parser)
     add_columns(parser, label=False)
+
+
+def add_plot(parser: ArgumentParser) -> None:
+    """Add a picture of the first protein."""
+    parser.add_argument("--plot", metavar="FILE", help="draw the first protein, as .png or .svg")
+
+
+def check_plot(plot: str | None) -> None:
+    """Refuse a picture that could not be written, before the work is done."""
+    if plot is None:
+        return
+    path = Path(expand_user(plot))
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise InputError(f"--plot {plot}: unknown ending. Use .png or .svg.")
+    check_writable(path)
 
 
 def check_paths(options: Namespace) -> None:
@@ -57,6 +72,8 @@ def check_paths(options: Namespace) -> None:
         raise InputError("--shard and --ray each share the work: choose one")
     if (options.resume or options.shard or options.ray) and not options.out:
         raise InputError("--resume, --shard and --ray need a file to write to: add --out")
+    if getattr(options, "plot", None) and (options.resume or options.shard or options.ray):
+        raise InputError("--plot draws the first protein of a whole run: leave out --resume, --shard and --ray")
     if (options.resume or options.shard) and not are_files(options.proteins):
         raise InputError("--resume and --shard read the input more than once: name files")
 
@@ -105,10 +122,10 @@ def write_in_parts(
             parts.join(join)
 
 
-def report(options: Namespace, worker: "Worker", done: str, not_done: str) -> None:
-    """Say what was done, and where it is."""
+def report(options: Namespace, worker: "Worker", done: str, not_done: str, more: str = "") -> None:
+    """Say what was done, and where it is, and something more."""
     skipped = f", {worker.unused:,} {not_done}" if worker.unused else ""
     where = f": {options.out}" if options.out else ""
     if options.shard and Shard.parse(options.shard).count > 1:
         where = f"; join the shards of {options.out} when all are done"
-    print(f"{pluralise(worker.used, 'protein')} {done}{skipped}{where}", file=sys.stderr)
+    print(f"{pluralise(worker.used, 'protein')} {done}{skipped}{where}{more}", file=sys.stderr)

@@ -3,13 +3,13 @@
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import model_serializer
 
 from eqxesm.alphabet import RESIDUES
 from eqxesm.config import configuration, leave_out_unset
-from eqxesm.data.tags import strip_tags
+from eqxesm.data.tags import find_tags
 from eqxesm.errors import InputError, pluralise
 from heads.fields import Count
 
@@ -22,10 +22,18 @@ MIN_LOW_COMPLEXITY = 20
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A cleaned sequence, and a note for every change and for what makes it doubtful."""
+    """A cleaned sequence, and a note for every change and for what makes it doubtful.
+
+    `start` is how many residues were stripped before it.
+    """
 
     sequence: str
     notes: tuple[str, ...]
+    start: int = 0
+
+    def add(self, note: str) -> "Cleaned":
+        """The same with one more note."""
+        return replace(self, notes=(*self.notes, note))
 
 
 @configuration
@@ -41,15 +49,17 @@ class Cleaning:
     def clean(self, sequence: str) -> Cleaned:
         """Upper case, no white space, trailing `*` removed, unknown letters as X, tags stripped."""
         residues, notes = _normalise(sequence)
+        start = 0
         if self.strip_tags:
-            residues, stripped = strip_tags(residues)
+            start, stop, stripped = find_tags(residues)
+            residues = residues[start:stop]
             notes += stripped
         if self.strip_initial_met and residues.startswith("M") and len(residues) > 1:
-            residues = residues[1:]
+            residues, start = residues[1:], start + 1
         if self.truncate is not None and len(residues) > self.truncate:
             residues = residues[: self.truncate]
             notes.append(f"cut to its first {pluralise(self.truncate, 'residue')}, as in training")
-        return Cleaned(residues, tuple(notes))
+        return Cleaned(residues, tuple(notes), start)
 
 
 def is_nucleic_acid(residues: str) -> bool:

@@ -182,8 +182,8 @@ def _trailer_of(residues: str) -> int:
     return len(linker.group()) if linker else 0
 
 
-def strip_tags(residues: str) -> tuple[str, list[str]]:
-    """Strip tags and what vectors left from both ends of an upper-case sequence, with a note for each end."""
+def find_tags(residues: str) -> tuple[int, int, list[str]]:
+    """Where the protein begins and ends between tags and what vectors left, with a note for each end that has some."""
     n_run, c_run = _n_run(residues), _c_run(residues)
     start = end = 0
     if n_run:
@@ -198,7 +198,7 @@ def strip_tags(residues: str) -> tuple[str, list[str]]:
         return residues[start : len(residues) - end]
 
     if len(rest(start, end)) < MIN_RESIDUES:
-        return residues, []
+        return 0, len(residues), []
     # With its end, which one scar is told by.
     while (size := _leader_of(residues[start:])) and len(rest(start + size, end)) >= MIN_RESIDUES:
         start += size
@@ -208,4 +208,4 @@ def strip_tags(residues: str) -> tuple[str, list[str]]:
     for place, run, size in (("N", n_run, start), ("C", c_run, end)):
         if size:
             notes.append(f"{place}-terminal {'tag' if run else 'vector scar'} of {pluralise(size, 'residue')} stripped")
-    return rest(start, end), notes
+    return start, len(residues) - end, notes

@@ -51,13 +51,13 @@ def small_blocks(monkeypatch):
 
 @pytest.fixture
 def run(folder, tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder. `predict` uses the small model unless another one is named."""
+    """Run a command in an empty folder. Those that predict use the small model unless another one is named."""
     monkeypatch.chdir(tmp_path)
 
     def _run(*words, stdin: bytes = b""):
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(stdin))))
         arguments = [str(word) for word in words]
-        if "--model" not in arguments and arguments[0] == "predict":
+        if "--model" not in arguments and arguments[0] in ("predict", "explain", "scan", "design"):
             arguments += ["--model", str(folder)]
         status = main(arguments)
         return status, *capsys.readouterr()

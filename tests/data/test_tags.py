@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 
 from eqxesm.data.proteins import read_proteins
-from eqxesm.data.tags import MIN_RESIDUES, strip_tags
+from eqxesm.data.tags import MIN_RESIDUES, find_tags
 from eqxesm.data.vectors import LEADERS, LONGEST_END, TRAILERS, random_end
 
 PROTEINS = (
     "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVV",
     "MTRQKELVDWCIPNYFHAAWQDTEELMKRVQNPGYCIDW",
 )
+
+
+def strip(sequence: str) -> str:
+    start, stop, notes = find_tags(sequence)
+    assert len(notes) == (start > 0) + (stop < len(sequence))
+    return sequence[start:stop]
 
 
 def cut(row: tuple[str, str, str], *, before: bool) -> list[str]:
@@ -29,7 +35,7 @@ def test_leaders_come_off_whole_and_half_cut(row, protein):
             part = leader[start:]
             if len(part) < 4 or (part.startswith("M") and len(part) < 6):
                 continue
-            assert strip_tags(part + protein)[0] == protein, part
+            assert strip(part + protein) == protein, part
 
 
 @pytest.mark.parametrize("protein", PROTEINS)
@@ -38,7 +44,7 @@ def test_trailers_come_off_whole_and_half_cut(row, protein):
     for trailer in cut(row, before=False):
         for end in range(len(trailer), 4, -1):
             if set(trailer[:end]) != {"H"}:
-                assert strip_tags(protein + trailer[:end])[0] == protein, trailer[:end]
+                assert strip(protein + trailer[:end]) == protein, trailer[:end]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +53,7 @@ def test_trailers_come_off_whole_and_half_cut(row, protein):
      "GTGENLYFQ", "SGVDLGTENLYFQ", "MQQRLVPRGS", "AAYKDENLYFQG", "GGGGS", "SSGSSG"],
 )  # fmt: skip
 def test_leftovers_that_were_seen_come_off(leader):
-    assert strip_tags(leader + PROTEINS[0])[0] == PROTEINS[0]
+    assert strip(leader + PROTEINS[0]) == PROTEINS[0]
 
 
 def test_every_row_names_its_source():
@@ -63,7 +69,7 @@ def test_every_row_names_its_source():
 def test_enough_is_left():
     for leader in ("MGSSHHHHHHSSGLVPRGSH", "GSGSGSGSG"):
         for size in range(1, MIN_RESIDUES + 3):
-            left, _ = strip_tags(leader + PROTEINS[0][:size])
+            left = strip(leader + PROTEINS[0][:size])
             assert len(left) >= min(MIN_RESIDUES, len(leader) + size)
 
 
@@ -73,7 +79,7 @@ def test_natural_proteins_keep_their_ends(shared):
     # Of the sources, this one has whole proteins as they are in nature.
     natural = [each.sequence for each in proteins if each.id.startswith("cfdb_uniprot")]
     assert len(natural) > 3000
-    lost = [sequence for sequence in natural if strip_tags(sequence)[1]]
+    lost = [sequence for sequence in natural if strip(sequence) != sequence]
     assert len(lost) / len(natural) <= 0.005
 
 

@@ -1,0 +1,107 @@
+"""What every substitution of a residue changes: in a logit, and in the likelihood by a language model.
+
+Tables have a row for each position and a column for each of `STANDARD_RESIDUES`. Rows of what is no residue, and the
+column of the residue that is there, are of no meaning and zero, respectively.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD_RESIDUES, AnyArray, is_residue
+from eqxesm.design.attribution import Function
+from eqxesm.encoders import AbstractLanguageModel, as_probabilities
+from eqxesm.encoders.base import SequenceId
+from eqxesm.inference import Mapper, map_proteins
+
+Table = Float[Array, "length 20"]
+
+_STANDARD = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
+
+
+def estimate_substitutions(function: Function, tokens: Int[AnyArray, " length"]) -> Table:
+    """Change of the value by every substitution, to first order: from one gradient."""
+    gradient = jax.grad(function)(as_probabilities(tokens))
+    return gradient[:, _STANDARD] - gradient[jnp.arange(len(tokens)), jnp.asarray(tokens)][:, None]
+
+
+def score_substitutions(
+    function: Any, tokens: Int[np.ndarray, " length"], mapper: Mapper | None = None
+) -> Float[np.ndarray, "length 20"]:
+    """Change of the value by every substitution, each by a forward pass.
+
+    Args:
+        function: from tokens to a scalar, such as a `SolubilityModel`.
+        mapper: of the function, if it is used for several proteins.
+    """
+    tokens = np.asarray(tokens)
+    mutants, places = [tokens], []
+    for position in np.flatnonzero(is_residue(tokens)):
+        for column, letter in enumerate(range(_STANDARD.start, _STANDARD.stop)):
+            if letter != tokens[position]:
+                mutant = tokens.copy()
+                mutant[position] = letter
+                mutants.append(mutant)
+                places.append((position, column))
+    values = np.array(mapper(mutants, lambda _: None) if mapper else map_proteins(function, mutants), np.float32)
+    table = np.zeros((len(tokens), len(STANDARD_RESIDUES)), np.float32)
+    table[tuple(np.array(places).T)] = values[1:] - values[0]
+    return table
+
+
+def wild_type_marginal(
+    encoder: AbstractLanguageModel, tokens: Int[AnyArray, " length"], sequence_id: SequenceId = None
+) -> Table:
+    """Log-likelihood ratio of every substitution to the wild type, which is seen: one forward pass.
+
+    Meier et al. 2021, doi:10.1101/2021.07.09.450648, call it the wild-type marginal.
+    """
+    tokens = jnp.asarray(tokens)
+    return _ratios(_log_probabilities(encoder, tokens, sequence_id), tokens)
+
+
+def masked_marginal(
+    encoder: AbstractLanguageModel,
+    tokens: Int[AnyArray, " length"],
+    sequence_id: SequenceId = None,
+    *,
+    batch_size: int = 16,
+) -> Table:
+    """Log-likelihood ratio of every substitution to the wild type, each at a position that is masked.
+
+    Meier et al. 2021 call it the masked marginal. It takes a forward pass for every position, `batch_size` at a time.
+    """
+    tokens = jnp.asarray(tokens)
+
+    def masked(position: Int[Array, ""]) -> Float[Array, " vocab"]:
+        return _log_probabilities(encoder, tokens.at[position].set(MASK), sequence_id)[position]
+
+    return _ratios(jax.lax.map(masked, jnp.arange(len(tokens)), batch_size=batch_size), tokens)
+
+
+def masked_marginal_of(
+    encoder: AbstractLanguageModel,
+    tokens: Int[AnyArray, " length"],
+    positions: Sequence[int],
+    letters: Sequence[int],
+    sequence_id: SequenceId = None,
+) -> Float[Array, ""]:
+    """The masked marginal of several substitutions at once, all of whose positions are masked together."""
+    tokens, where = jnp.asarray(tokens), jnp.asarray(positions)
+    hidden = _log_probabilities(encoder, tokens.at[where].set(MASK), sequence_id)
+    return (hidden[where, jnp.asarray(letters)] - hidden[where, tokens[where]]).sum()
+
+
+def _log_probabilities(
+    encoder: AbstractLanguageModel, tokens: Int[Array, " length"], sequence_id: SequenceId
+) -> Float[Array, "length vocab"]:
+    return jax.nn.log_softmax(encoder.logits(tokens, sequence_id).astype(jnp.float32))
+
+
+def _ratios(log_probabilities: Float[Array, "length vocab"], tokens: Int[Array, " length"]) -> Table:
+    own = log_probabilities[jnp.arange(len(tokens)), tokens]
+    return log_probabilities[:, _STANDARD] - own[:, None]
