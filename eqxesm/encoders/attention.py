@@ -130,12 +130,21 @@ class Attention(eqx.Module):
         self.heads = config.heads
 
     def __call__(self, x: Features, turns: Turns, chains: ChainIds) -> Features:
-        def split(x: Features) -> HeadVectors:
-            return rearrange(x, "length (heads d) -> heads length d", heads=self.heads)
-
-        # The norms span all heads, so they come before the split.
-        query = split(normalise(self.query_norm, project(self.query, x)))
-        key = split(normalise(self.key_norm, project(self.key, x)))
-        value = split(project(self.value, x))
-        mixed = attend(rotate(query, turns), rotate(key, turns), value, chains)
+        mixed = attend(*self._query_and_key(x, turns), self._split(project(self.value, x)), chains)
         return project(self.out, save(rearrange(mixed, "heads length d -> length (heads d)")))
+
+    def weights(self, x: Features, turns: Turns, chains: ChainIds) -> Float[Array, "heads length length"]:
+        """How much every position attends to every other."""
+        query, key = (each.astype(jnp.float32) for each in self._query_and_key(x, turns))
+        scores = jnp.einsum("hqd,hkd->hqk", query, key) / math.sqrt(query.shape[-1])
+        same = jnp.broadcast_to((chains[:, None] == chains[None, :])[None], scores.shape)
+        return jax.nn.softmax(scores, axis=-1, where=same)
+
+    def _query_and_key(self, x: Features, turns: Turns) -> tuple[HeadVectors, HeadVectors]:
+        # The norms span all heads, so they come before the split.
+        query = self._split(normalise(self.query_norm, project(self.query, x)))
+        key = self._split(normalise(self.key_norm, project(self.key, x)))
+        return rotate(query, turns), rotate(key, turns)
+
+    def _split(self, x: Features) -> HeadVectors:
+        return rearrange(x, "length (heads d) -> heads length d", heads=self.heads)

@@ -1,18 +1,21 @@
 """ESM-C, the protein language model."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
-from jaxtyping import PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from eqxesm.checkpoint.record import About, with_about
 from eqxesm.encoders.attention import rotary_turns
+from eqxesm.encoders.base import Inputs, SequenceId
 from eqxesm.encoders.config import ESMCConfig
-from eqxesm.encoders.language_model import AbstractLanguageModel
+from eqxesm.encoders.language_model import AbstractLanguageModel, ESMCOutput, find_chains
 from eqxesm.encoders.layers import Block
-from eqxesm.encoders.rows import ChainIds
+from eqxesm.encoders.rows import ChainIds, normalise
 from eqxesm.errors import InputError
 
 
@@ -32,6 +35,40 @@ class ESMC(AbstractLanguageModel):
 
     def shared(self, chains: ChainIds) -> tuple[Any, ...]:
         return rotary_turns(chains.shape[0], self.config.d_head), chains
+
+    def __call__(
+        self,
+        inputs: Inputs,
+        sequence_id: SequenceId = None,
+        *,
+        hidden_states: Sequence[int] = (),
+        attentions: Sequence[int] = (),
+        remat: bool = False,
+    ) -> ESMCOutput:
+        """Encode one protein; see `AbstractLanguageModel.__call__`.
+
+        Args:
+            attentions: blocks whose attention weights to return, from 0, as transformers numbers them.
+        """
+        blocks = [block % self.config.layers for block in attentions if self._has_block(block)]
+        asked = tuple(dict.fromkeys([*self._layer_numbers(hidden_states), *blocks]))
+        output = super().__call__(inputs, sequence_id, hidden_states=asked, remat=remat)
+        if not blocks:
+            return output
+        shared = self.shared(find_chains(inputs, sequence_id))
+
+        def weights(block: int) -> Float[Array, "heads length length"]:
+            own: Any = jax.tree.map(lambda leaf: leaf[block] if eqx.is_array(leaf) else leaf, self.blocks)
+            x = output.hidden_states[asked.index(block)]
+            return own.attention.weights(normalise(own.attention_norm, x), *shared)
+
+        kept = output.hidden_states[: len(hidden_states)]
+        return output._replace(hidden_states=kept, attentions=jnp.stack([weights(block) for block in blocks]))
+
+    def _has_block(self, block: int) -> bool:
+        if not -self.config.layers <= block < self.config.layers:
+            raise InputError(f"block {block} has no attentions, expected 0 to {self.config.layers - 1}")
+        return True
 
     def truncate(self, layers: int) -> "ESMC":
         """The encoder of the first blocks alone, with the final norm. It has no LM head, which reads the last block."""

@@ -57,12 +57,24 @@ class ESMCOutput(NamedTuple):
     """What ESM-C, or another language model, computes for one protein.
 
     `embedding` is the output after the final norm; `logits` are None without an LM head;
-    `hidden_states` are the layers that were asked for, in that order.
+    `hidden_states` and `attentions` are the layers that were asked for, in that order.
     """
 
     embedding: Float[Array, "length d_model"]
     logits: Float[Array, "length vocab"] | None
     hidden_states: Float[Array, "chosen length d_model"]
+    attentions: Float[Array, "blocks heads length length"] | None = None
+
+
+def find_chains(inputs: Inputs, sequence_id: SequenceId) -> ChainIds:
+    """The chain of every position, which by default is one."""
+    if sequence_id is None:
+        return -padding_mask(inputs).astype(jnp.int32)
+    sequence_id = jnp.asarray(sequence_id)
+    if sequence_id.shape != inputs.shape[:1] or not jnp.issubdtype(sequence_id.dtype, jnp.integer):
+        got = f"{sequence_id.dtype} {list(sequence_id.shape)}"
+        raise InputError(f"sequence_id is {got}, expected integers {list(inputs.shape[:1])}")
+    return sequence_id
 
 
 class AbstractLanguageModel(AbstractEncoder):
@@ -200,13 +212,8 @@ class AbstractLanguageModel(AbstractEncoder):
     ) -> tuple[Features, Float[Array, "chosen length d_model"]]:
         """Run the stack up to the final norm; see `scan_blocks`."""
         check_inputs(inputs)
-        if sequence_id is None:
-            sequence_id = -padding_mask(inputs).astype(jnp.int32)
-        sequence_id = jnp.asarray(sequence_id)
-        if sequence_id.shape != inputs.shape[:1] or not jnp.issubdtype(sequence_id.dtype, jnp.integer):
-            got = f"{sequence_id.dtype} {list(sequence_id.shape)}"
-            raise InputError(f"sequence_id is {got}, expected integers {list(inputs.shape[:1])}")
-        return scan_blocks(self.blocks, self._embed(inputs), self.shared(sequence_id), chosen, remat)
+        shared = self.shared(find_chains(inputs, sequence_id))
+        return scan_blocks(self.blocks, self._embed(inputs), shared, chosen, remat)
 
     def pseudo_log_likelihood(
         self,

@@ -124,8 +124,29 @@ def test_embedding_logits_and_hidden_states_are_the_originals(encoder, batch, th
     np.testing.assert_array_equal(ours.embedding, ours.hidden_states[:, -1])
 
 
+def test_attentions_are_the_originals(original, encoder, batch):
+    original.set_attn_implementation("eager")
+    try:
+        theirs = run_original(original, batch, output_attentions=True).attentions
+    finally:
+        original.set_attn_implementation("sdpa")
+    blocks = tuple(range(TINY.layers))
+    ours = run(encoder, batch, attentions=blocks).attentions
+    kept = np.broadcast_to((batch != PAD)[:, None, :, None], ours[:, 0].shape)
+    for number in blocks:
+        # Of padding each implementation puts out something else.
+        both = (np.where(kept, np.asarray(each), 0) for each in (ours[:, number], theirs[number]))
+        np.testing.assert_allclose(*both, atol=1e-5)
+    few = run(encoder, batch, attentions=(-1, 0), hidden_states=(1, 0))
+    np.testing.assert_array_equal(few.attentions, ours[:, [-1, 0]])
+    np.testing.assert_array_equal(few.hidden_states, run(encoder, batch, hidden_states=(1, 0)).hidden_states)
+    assert run(encoder, batch).attentions is None
+    with pytest.raises(InputError, match="block 3 has no attentions, expected 0 to 2"):
+        encoder(batch[0], attentions=(3,))
+
+
 def test_features_are_the_embedding(encoder, batch):
-    features = jax.vmap(encoder.features)(jnp.asarray(batch))
+    features = eqx.filter_jit(eqx.filter_vmap(encoder.features))(jnp.asarray(batch))
     np.testing.assert_array_equal(features, run(encoder, batch).embedding)
 
 
