@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Int
 from eqxesm.checkpoint import tensors as tensor_files
 from eqxesm.checkpoint.leaves import fill_leaves, named_leaves
 from eqxesm.checkpoint.tensors import TensorSpec
-from eqxesm.encoders import SSM, AbstractEncoder
-from eqxesm.errors import InputError, missing_extra
+from eqxesm.encoders import AbstractEncoder
+from eqxesm.errors import missing_extra
 from eqxesm.files import check_writable, expand_user, replace_file, write_file
 from eqxesm.model import SolubilityModel
 
@@ -43,8 +43,6 @@ def export(model: SolubilityModel | AbstractEncoder, path: str | os.PathLike) ->
         raise missing_extra("flatbuffers", "export") from error
     path = Path(expand_user(path))
     check_writable(path)
-    if any(isinstance(part, SSM) for part in jax.tree.leaves(model, is_leaf=lambda part: isinstance(part, SSM))):
-        raise InputError("a state-space encoder cannot be exported: JAX's associative scan must know the length")
     leaves = named_leaves(model)
     beside = sum(leaf.nbytes for leaf in leaves.values()) > MOST_INSIDE
 

@@ -205,7 +205,7 @@ def write_file(
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     if len(text) > MAX_HEADER:
-        raise InputError(f"{path}: {len(specs):,} tensors are more than safetensors can name. Use another format.")
+        raise InputError(f"{len(specs):,} tensors are more than a safetensors file can name. Use another format.")
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in ordered:

@@ -22,7 +22,7 @@ each, given all the others, in nats. Pseudo-perplexity is its exponential per re
   eqxesm score proteins.fasta -o out.csv --model esmc_300m
   eqxesm score proteins.fasta -o out.csv --model esmc_300m --one-pass     residues are seen: fast, and too high
 
-""" + SHARING.format(command="score proteins.fasta -o out.csv", out="out.csv")
+""" + SHARING.format(command="score proteins.fasta -o out.csv --model esmc_300m", out="out.csv")
 
 COLUMNS = ("id", "length", "pseudo_log_likelihood", "pseudo_perplexity", "note")
 

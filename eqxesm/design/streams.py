@@ -21,7 +21,7 @@ from eqxesm.design.substitutions import (
 )
 from eqxesm.design.variants import Substitution, check_variant
 from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel
-from eqxesm.errors import InputError, at
+from eqxesm.errors import InputError
 from eqxesm.inference import Mapper
 from eqxesm.model import SolubilityModel, load_any
 from eqxesm.records import Advance, Looked, Record, Worker
@@ -148,16 +148,26 @@ class Scanner(Worker):
         del more
         rows: list[Row] = []
         for record, cleaned in self.pick_usable(records, looked):
-            with at(f"{record.where}, record {record.number} ({record.protein.id})"):
-                scan = self._scan_all if self._variants is None else self._scan_variants
-                some = [{"id": record.protein.id, **row} for row in scan(record, cleaned)]
+            scan = self._scan_all if self._variants is None else self._scan_variants
+            some = [{"id": record.protein.id, **row} for row in scan(cleaned)]
             self.shown = self.shown or some
             rows += some
             advance(1)
         return rows
 
-    def _scan_all(self, record: Record, cleaned: Cleaned) -> list[Row]:
-        del record
+    def find_fault(self, record: Record) -> str | None:
+        try:
+            cleaned, whole = self.clean(record.protein.sequence), read_residues(record)
+            for variant in self._variants or ():
+                check_variant(variant, whole)
+                for each in variant:
+                    if not cleaned.start < each.position <= cleaned.start + len(cleaned.sequence):
+                        raise InputError(f"{each}: is in what is stripped")
+        except InputError as error:
+            return str(error)
+        return None
+
+    def _scan_all(self, cleaned: Cleaned) -> list[Row]:
         tokens = Tokenizer().encode(cleaned.sequence)
         estimated = one(self._estimate, tokens)[: len(tokens)]
         changes = estimated
@@ -183,15 +193,12 @@ class Scanner(Worker):
             for (position, column), ratio in zip(places, ratios, strict=True)
         ]
 
-    def _scan_variants(self, record: Record, cleaned: Cleaned) -> list[Row]:
-        tokens, whole = Tokenizer().encode(cleaned.sequence), read_residues(record)
-        places = []
-        for variant in self._variants or ():
-            check_variant(variant, whole)
-            for each in variant:
-                if not cleaned.start < each.position <= cleaned.start + len(cleaned.sequence):
-                    raise InputError(f"{each}: is in what is stripped")
-            places.append([(e.position - cleaned.start, STANDARD_RESIDUES.index(e.mutant)) for e in variant])
+    def _scan_variants(self, cleaned: Cleaned) -> list[Row]:
+        tokens = Tokenizer().encode(cleaned.sequence)
+        places = [
+            [(each.position - cleaned.start, STANDARD_RESIDUES.index(each.mutant)) for each in variant]
+            for variant in self._variants or ()
+        ]
         if self._exact:
             values = np.array(self._logit([tokens, *(mutate(tokens, each) for each in places)], lambda _: None))
             changes = values[1:] - values[0]

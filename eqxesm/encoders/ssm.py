@@ -43,7 +43,7 @@ def scan_states(
     A chain is a run of equal ids; each begins from a state of zero. `decay` must not be positive.
     """
     length, heads, _ = values.shape
-    filled = -length % CHUNK
+    filled = -(-length // CHUNK) * CHUNK - length
 
     def cut(x: Array) -> Array:
         padded = jnp.pad(x, ((0, filled), *((0, 0),) * (x.ndim - 1)), mode="edge")
@@ -67,8 +67,7 @@ def scan_states(
     states = jnp.einsum("nke,nks->nse", _flatten(values * left[..., None]), write)
     passed = jnp.where(last == last_before, jnp.exp(decayed[:, -1]), 0)
     states = rearrange(states, "n s (h d) -> n s h d", h=heads)
-    _, states = jax.lax.associative_scan(_join, (passed, states))
-    before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
+    before = _pass_on(passed, states)
     reached = jnp.where((chains == last_before)[..., None], jnp.exp(decayed), 0)
     passed_on = jnp.einsum("nqs,nse->nqe", read, _flatten(before))
     mixed += rearrange(passed_on, "n q (h d) -> n q h d", h=heads) * reached[..., None]
@@ -78,6 +77,21 @@ def scan_states(
 def _flatten(x: Float[Array, "n rows heads d_head"]) -> Float[Array, "n rows d_inner"]:
     """All heads side by side, as one product takes them."""
     return rearrange(x, "n rows heads d_head -> n rows (heads d_head)")
+
+
+def _pass_on(
+    passed: Float[Array, "n heads"], states: Float[Array, "n d_state heads d_head"]
+) -> Float[Array, "n d_state heads d_head"]:
+    """The state before each chunk."""
+    if isinstance(states.shape[0], int):
+        _, states = jax.lax.associative_scan(_join, (passed, states))
+        return jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
+    # In a program that is exported, the length is a symbol, which an associative scan does not take.
+    return jax.lax.scan(
+        lambda before, chunk: (before * chunk[0][None, :, None] + chunk[1], before),
+        jnp.zeros_like(states[0]),
+        (passed, states),
+    )[1]
 
 
 def _join(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+from matplotlib.ticker import MaxNLocator
 
 from eqxesm.evaluation.plots import SERIES, new_figure, save_figure
 from eqxesm.files import make_folder, write_file
@@ -187,5 +188,6 @@ def _draw_layers(result: Mapping[str, Any]) -> Any:
         label = f"{row['encoder']}, {row['task']} ({row['metric']})"
         axes.plot(range(len(row["layers"])), row["layers"], label=label, **SERIES[number % len(SERIES)])
     axes.set(xlabel="layer (0 is the embedding)", ylabel="score")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure

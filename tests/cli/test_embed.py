@@ -141,7 +141,9 @@ def test_more_proteins_than_safetensors_can_name_are_refused(embed, write, tmp_p
     assert_refused(embed(name, "-o", "out.safetensors"), "over 13 proteins do not fit. Write .h5 or .parquet.")
     monkeypatch.setattr("eqxesm.cli.embed.MOST_IN_SAFETENSORS", 14)
     monkeypatch.setattr("eqxesm.checkpoint.tensors.MAX_HEADER", 1000)
-    assert_refused(embed(name, "-o", "out.safetensors"), "14 tensors are more than safetensors can name")
+    status, _, err = embed(name, "-o", "out.safetensors")
+    assert status == 2
+    assert err.endswith("error: 14 tensors are more than a safetensors file can name. Use another format.\n")
     assert not (tmp_path / "out.safetensors").exists()
 
 

@@ -1,5 +1,6 @@
 import csv
 import functools
+import hashlib
 import json
 import math
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paths import SHARED
+from paths import ROOT, SHARED
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -323,7 +324,13 @@ def test_the_default_model_records_its_baselines(shared):
     """Fitted on the rows of the pool that weights may be published of, as they were published."""
     with (shared / "train_pool" / "pool2.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if r["publish"] == "yes" and r["near_esol_test"] == "no"]
-    rows = [row for row in rows if set(row["sequences"]) - set("ACGTUN")]
+    like_tests = (ROOT / "model_cards" / "default" / "like_tests.txt").read_text().split()
+    rows = [
+        row
+        for row in rows
+        if set(row["sequences"]) - set("ACGTUN")
+        and hashlib.sha256(row["sequences"].encode()).hexdigest()[:16] not in like_tests
+    ]
     sequences = [Cleaning().clean(row["sequences"]).sequence for row in rows]
     fitted = fit_baselines(sequences, np.array([int(row["labels"]) for row in rows]))
     record = json.loads((locate_model("default") / "metrics.json").read_text())
