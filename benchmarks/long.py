@@ -7,7 +7,6 @@ protein through encoders of the sizes of the 300M and the 6B with random weights
 of titin, and in bfloat16 from a mapped file of 12.7 GB.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.cases import draw_batch
-from benchmarks.measure import Row, Worker, parse_options, run_alone, save, take_turns
+from benchmarks.measure import Row, Worker, parse_options, run_alone, save, take_turns, with_cache
 from benchmarks.sides import Ours
 
 CARDS = Path(__file__).parents[1] / "model_cards"
@@ -86,10 +85,10 @@ def write_encoder(folder: Path, size: str, dtype: str) -> None:
 def embed(folder: Path, residues: int) -> tuple[float, float]:
     """Seconds and memory of `eqxesm embed` of one random protein."""
     letters = np.random.default_rng(0).choice(list("ACDEFGHIKLMNPQRSTVWY"), residues)
-    fasta, cached = folder / "protein.fasta", ["env", f"EQXESM_CACHE={folder / 'cache'}"]
+    fasta = folder / "protein.fasta"
     fasta.write_text(f">protein\n{''.join(letters)}\n")
-    command = ["embed", str(fasta), "--model", str(folder / "model"), "-o", str(folder / "out.h5")]
-    return run_alone([*cached, sys.executable, "-m", "eqxesm", *command])
+    words = ["embed", fasta, "--model", folder / "model", "-o", folder / "out.h5"]
+    return run_alone(with_cache(folder / "cache", *words))
 
 
 def measure_large(case: str, size: str, dtype: str, lengths: Iterable[int]) -> Iterator[Row]:

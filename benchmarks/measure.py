@@ -136,6 +136,11 @@ def compare(case: str, ours: np.ndarray, theirs: np.ndarray) -> Row:
     return Row(case, float(np.median(ours)), float(np.median(theirs)), ratio, low, high)
 
 
+def with_cache(cache: Path, *words: object) -> list[str]:
+    """The command line of `eqxesm`, with a cache of its own."""
+    return ["env", f"EQXESM_CACHE={cache}", sys.executable, "-m", "eqxesm", *map(str, words)]
+
+
 def run_alone(command: Sequence[str]) -> tuple[float, float]:
     """Run a command; seconds, and the most memory that it held, in MB."""
     done = subprocess.run([sys.executable, "-c", RUN, *command], check=True, capture_output=True, text=True)

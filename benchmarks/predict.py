@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.cases import draw_proteins
-from benchmarks.measure import Row, measure_commands, parse_options, run_alone, save, take_turns
+from benchmarks.measure import Row, measure_commands, parse_options, run_alone, save, take_turns, with_cache
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "proteins.fasta"
 IMPORT = [sys.executable, "-c", "import jax, equinox"]
@@ -24,8 +24,7 @@ IMPORT = [sys.executable, "-c", "import jax, equinox"]
 def predict(proteins: Path, cache: Path) -> list[str]:
     """The command, with a cache of its own."""
     out = cache.parent / "out.csv"
-    command = [sys.executable, "-m", "eqxesm", "predict", str(proteins), "-o", str(out)]
-    return ["env", f"EQXESM_CACHE={cache}", *command]
+    return with_cache(cache, "predict", proteins, "-o", out)
 
 
 def measure_first_result(folder: Path, rounds: int) -> list[Row]:

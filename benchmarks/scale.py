@@ -6,7 +6,6 @@ The proteins of the file are repeated under new ids. Every run is a process of i
 A rate is that beyond a run of one protein: what starting takes is left out.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import cycle, islice
@@ -14,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import Row, parse_options, run_alone, save
+from benchmarks.measure import Row, parse_options, run_alone, save, with_cache
 
 COUNTS = (1000, 10_000, 100_000, 1_000_000)
 FEW = 10_000
 """Up to so many, a run is repeated."""
 
 COMPOSITION = "composition"
-"""A model of 113 parameters, which the time of reading, writing and batching shows beside."""
+"""A model of 113 parameters: nearly all of its time is reading, batching and writing."""
 
 COMMANDS = {
     f"predict, {COMPOSITION}": (["predict", "--model", COMPOSITION, "-o", "out.parquet"], COUNTS),
@@ -55,9 +54,7 @@ def measure(case: str, words: list[str], counts: tuple[int, ...], folder: Path) 
     words = [str(folder / word) if word == COMPOSITION or word.startswith("out.") else word for word in rest]
 
     def run(count: int) -> tuple[float, float]:
-        input_ = str(folder / f"{count}.fasta")
-        cached = ["env", f"EQXESM_CACHE={folder / 'cache'}"]
-        return run_alone([*cached, sys.executable, "-m", "eqxesm", command, input_, *words])
+        return run_alone(with_cache(folder / "cache", command, folder / f"{count}.fasta", *words))
 
     run(1)
     starts, megabytes = zip(*(run(1) for _ in range(5)), strict=True)

@@ -32,6 +32,8 @@ CLS, PAD, EOS, UNK, CHAIN_BREAK, MASK = (
 # Residue letters are consecutive: the 20 standard ones first, then X B U Z O.
 FIRST_RESIDUE, LAST_RESIDUE = VOCABULARY.index("L"), VOCABULARY.index("O")
 STANDARD_RESIDUES = "".join(VOCABULARY[FIRST_RESIDUE : FIRST_RESIDUE + 20])
+STANDARD = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
+"""Rows of the vocabulary that are standard residues."""
 RESIDUES = "".join(VOCABULARY[FIRST_RESIDUE : LAST_RESIDUE + 1])
 
 

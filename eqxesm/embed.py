@@ -107,7 +107,7 @@ class Embedder(Worker):
     ):
         """Make one. Ids must not have the letter `separator`. `windows` is for proteins that are too long for ESM-C."""
         super().__init__(strict=strict)
-        self.encoder = encoder
+        self.weights = encoder
         self._mapper = Mapper(Represent(encoder, layer, pool))
         self.parameters = self._mapper.parameters
         self._cleaning = cleaning
@@ -126,7 +126,7 @@ class Embedder(Worker):
             note = f"mean of {windows} overlapping windows of {CONTEXT_RESIDUES:,} residues"
         return cleaned.add(note)
 
-    def find_fault(self, record: Record) -> str | None:
+    def find_fault(self, record: Record, cleaned: Cleaned) -> str | None:  # noqa: ARG002
         if self._separator and self._separator in record.protein.id:
             return f"{self._separator!r} in the id, which HDF5 takes for a folder: write .parquet or .safetensors"
         return record.repeat

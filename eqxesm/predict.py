@@ -40,7 +40,7 @@ class Predictor(Worker):
     def __init__(self, model: SolubilityModel, *, windows: bool = False, strict: bool = False):
         """Make one. With `windows`, proteins longer than the model accepts are predicted window by window."""
         super().__init__(strict=strict)
-        self.model = model
+        self.model = self.weights = model
         self._longest = model.limits.max_residues
         self._windows = windows
         self._mapper = Mapper(model.probability_and_distance)
@@ -76,7 +76,7 @@ class Predictor(Worker):
 
 
 def _make_row(protein: Protein, probability: float | None, calibration: Calibration, note: str) -> Prediction:
-    length = len("".join(protein.sequence.split()).rstrip("*"))
+    length = len(protein.residues)
     if probability is None:
         return Prediction(protein.id, length, None, None, None, None, note)
     low, high = calibration.interval(probability) or (None, None)

@@ -123,6 +123,8 @@ class Worker(ABC):
     """Works on block after block of records. One that cannot be used is told, or with `strict` refuses all."""
 
     parameters: int
+    weights: Any
+    """Modules whose arrays decide what comes of a record."""
     refusal: ClassVar[str]
     """What comes before the reason in the note on a record that cannot be used."""
 
@@ -159,8 +161,8 @@ class Worker(ABC):
                 _log.warning("%s, record %d (%s): %s", record.where, record.number, record.protein.id, note)
         return [(record, each) for record, (each, _) in zip(records, looked, strict=True) if each is not None]
 
-    def find_fault(self, record: Record) -> str | None:  # noqa: ARG002
-        """Why a record of a good sequence cannot be used, if it cannot."""
+    def find_fault(self, record: Record, cleaned: Cleaned) -> str | None:  # noqa: ARG002
+        """Why a record of a good sequence cannot be used, if it cannot; or refuse it."""
         return None
 
     def _look_at(self, record: Record) -> Looked:
@@ -168,7 +170,8 @@ class Worker(ABC):
         cleaned, fault, remark = None, protein.remark, None
         if protein.sequence or not fault:
             try:
-                cleaned, fault, remark = self.clean(protein.sequence), self.find_fault(record), protein.remark
+                cleaned, remark = self.clean(protein.sequence), protein.remark
+                fault = self.find_fault(record, cleaned)
             except InputError as error:
                 fault = str(error)
         problems = list(dict.fromkeys(each for each in (fault, remark, record.repeat) if each))

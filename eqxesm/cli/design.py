@@ -6,20 +6,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eqxesm import tables
-from eqxesm.cli.arguments import MODEL_HELP, add_model, needs_extra
-from eqxesm.cli.compilation import add_compilation_cache
+from eqxesm.cli.arguments import add_model
 from eqxesm.cli.devices import use_device
-from eqxesm.cli.streams import (
-    SHARING,
-    absolute,
-    add_plot,
-    add_proteins,
-    check_paths,
-    check_plot,
-    report,
-    write_in_parts,
-)
+from eqxesm.cli.rows import LANGUAGE_MODEL_HELP, add_plot, add_rows, check_rows, write_rows
+from eqxesm.cli.streams import SHARING, absolute, report
 from eqxesm.errors import InputError
 from eqxesm.files import expand_user
 
@@ -55,9 +45,8 @@ COLUMNS = (
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_proteins(parser)
+    add_rows(parser)
     add_model(parser, "--model")
-    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="write .csv, .tsv, .jsonl or .parquet")
     parser.add_argument("--mutations", type=int, metavar="K", required=True, help="at most so many in a variant")
     parser.add_argument("--fix", metavar="POSITIONS", help="keep these, such as 1-20,57; or a file of them")
     parser.add_argument("--forbid", metavar="RESIDUES", default="", help="no variant has one of these, such as CM")
@@ -65,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--forbid-motif", metavar="REGEX", action="append", default=[], help="nor a match of this; may be repeated"
     )
     parser.add_argument("--min-identity", type=float, metavar="X", default=0.0, help="share of residues that stay")
-    parser.add_argument("--language-model", metavar="MODEL", help=f"an ESM-C with its head: {MODEL_HELP}")
+    parser.add_argument("--language-model", metavar="MODEL", help=LANGUAGE_MODEL_HELP)
     parser.add_argument("--least-naturalness", type=float, metavar="X", help="least change of naturalness, such as 0")
     parser.add_argument("--method", choices=("gradient", "evolution"), default="gradient", help="(default: gradient)")
     parser.add_argument(
@@ -74,13 +63,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--proposals", type=int, default=10, metavar="N", help="for a protein (default: 10)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="(default: 0)")
     add_plot(parser)
-    add_compilation_cache(parser)
 
 
 def run(options: Namespace) -> None:
-    tables.check_output(options.out)
-    check_paths(options)
-    check_plot(options.plot)
+    check_rows(options)
     for name in ("mutations", "budget", "proposals"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name} is {getattr(options, name)}, expected at least 1")
@@ -89,7 +75,6 @@ def run(options: Namespace) -> None:
     if options.least_naturalness is not None and options.language_model is None:
         raise InputError("--least-naturalness needs --language-model")
 
-    from eqxesm.checkpoint.leaves import fingerprint
     from eqxesm.design.constraints import Constraints
     from eqxesm.design.designs import Effort
 
@@ -109,16 +94,12 @@ def run(options: Namespace) -> None:
     make_worker = functools.partial(
         _make_worker, absolute(options.model), options.revision, language_model, options.device, settings
     )
-    worker = make_worker()
-    write = functools.partial(tables.write_table, columns=COLUMNS)
-    hashes = fingerprint([worker.model, worker.language_model])
-    write_in_parts(options, make_worker, worker, hashes, write, tables.join_tables)
+    worker = write_rows(options, make_worker, COLUMNS)
     report(options, worker, "designed", "not designed", _describe(worker))
     if options.plot and worker.shown:
-        with needs_extra("evaluate"):
-            from eqxesm.design.plots import draw_designs
+        from eqxesm.design.plots import draw_designs
 
-            draw_designs(options.plot, *worker.shown)
+        draw_designs(options.plot, *worker.shown)
 
 
 def _read_positions(text: str | None) -> list[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eqxesm.cli.arguments import add_model
 from eqxesm.cli.compilation import add_compilation_cache
 from eqxesm.cli.devices import add_precision, use_device
-from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, report, write_in_parts
+from eqxesm.cli.streams import SHARING, absolute, add_proteins, add_windows, check_paths, report, write_in_parts
 from eqxesm.errors import InputError
 from eqxesm.files import check_writable, expand_user
 
@@ -36,6 +36,7 @@ MOST_IN_SAFETENSORS = 500_000
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_proteins(parser)
+    add_windows(parser)
     add_model(parser, "--model")
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="write .h5, .parquet or .safetensors")
     parser.add_argument("--layer", type=int, metavar="N", help="0 is the embedded sequence (default: the last)")
@@ -52,7 +53,6 @@ def run(options: Namespace) -> None:
     check_writable(out)
     check_paths(options)
 
-    from eqxesm.checkpoint.leaves import fingerprint
     from eqxesm.embed import check_format, join_embeddings, write_embeddings
     from eqxesm.records import count_records
 
@@ -77,7 +77,7 @@ def run(options: Namespace) -> None:
         "dtype": options.dtype,
     }
     write = functools.partial(write_embeddings, about=about)
-    write_in_parts(options, make_worker, worker, fingerprint(worker.encoder), write, join_embeddings)
+    write_in_parts(options, make_worker, worker, write, join_embeddings)
     report(options, worker, "embedded", "left out")
 
 

@@ -4,20 +4,10 @@ import functools
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from eqxesm import tables
-from eqxesm.cli.arguments import add_model, needs_extra
-from eqxesm.cli.compilation import add_compilation_cache
+from eqxesm.cli.arguments import add_model
 from eqxesm.cli.devices import use_device
-from eqxesm.cli.streams import (
-    SHARING,
-    absolute,
-    add_plot,
-    add_proteins,
-    check_paths,
-    check_plot,
-    report,
-    write_in_parts,
-)
+from eqxesm.cli.rows import add_plot, add_rows, check_rows, write_rows
+from eqxesm.cli.streams import SHARING, absolute, report
 
 if TYPE_CHECKING:
     from eqxesm.design.streams import Explainer
@@ -41,9 +31,8 @@ METHODS = ("integrated_gradients", "gradient", "occlusion")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_proteins(parser)
+    add_rows(parser)
     add_model(parser, "--model")
-    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="write .csv, .tsv, .jsonl or .parquet")
     parser.add_argument(
         "--method",
         choices=METHODS,
@@ -51,28 +40,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="gradient: at the protein alone; occlusion: one residue after another (default: %(default)s)",
     )
     add_plot(parser)
-    add_compilation_cache(parser)
 
 
 def run(options: Namespace) -> None:
-    tables.check_output(options.out)
-    check_paths(options)
-    check_plot(options.plot)
-
-    from eqxesm.checkpoint.leaves import fingerprint
-
+    check_rows(options)
     settings = {"method": options.method, "strict": options.strict}
     make_worker = functools.partial(_make_worker, absolute(options.model), options.revision, options.device, settings)
-    worker = make_worker()
-    write = functools.partial(tables.write_table, columns=COLUMNS)
-    write_in_parts(options, make_worker, worker, fingerprint(worker.model), write, tables.join_tables)
+    worker = write_rows(options, make_worker, COLUMNS)
     gap = f"; largest gap {worker.gap:.1e}" if options.method == METHODS[0] and not options.ray else ""
     report(options, worker, "explained", "not explained", gap)
     if options.plot and worker.shown:
-        with needs_extra("evaluate"):
-            from eqxesm.design.plots import draw_attribution
+        from eqxesm.design.plots import draw_attribution
 
-            draw_attribution(options.plot, worker.shown)
+        draw_attribution(options.plot, worker.shown)
 
 
 def _make_worker(source: str, revision: str | None, device: str | None, settings: dict[str, Any]) -> "Explainer":

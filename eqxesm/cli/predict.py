@@ -11,7 +11,7 @@ from eqxesm import tables
 from eqxesm.cli.arguments import add_model, read_columns
 from eqxesm.cli.compilation import add_compilation_cache
 from eqxesm.cli.devices import add_precision, use_device
-from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, report, write_in_parts
+from eqxesm.cli.streams import SHARING, absolute, add_proteins, add_windows, check_paths, report, write_in_parts
 from eqxesm.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ A record that cannot be predicted gets a note and no probability. Nothing is eve
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_proteins(parser)
+    add_windows(parser)
     add_model(parser, "--model")
     parser.add_argument("-o", "--out", metavar="FILE", help="write .csv, .tsv, .jsonl or .parquet")
     add_precision(parser, "--dtype")
@@ -49,7 +50,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
-    from eqxesm.checkpoint.leaves import fingerprint
     from eqxesm.model import DEFAULT
 
     if options.out:
@@ -63,7 +63,7 @@ def run(options: Namespace) -> None:
     )
     worker = make_worker()
     if options.out:
-        write_in_parts(options, make_worker, worker, fingerprint(worker.model), _write, tables.join_tables)
+        write_in_parts(options, make_worker, worker, _write, tables.join_tables)
     else:
         _print_table(options, worker)
     report(options, worker, "predicted", "not predicted: see the notes")

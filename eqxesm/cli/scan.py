@@ -5,20 +5,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eqxesm import tables
-from eqxesm.cli.arguments import MODEL_HELP, add_model, needs_extra
-from eqxesm.cli.compilation import add_compilation_cache
+from eqxesm.cli.arguments import add_model
 from eqxesm.cli.devices import use_device
-from eqxesm.cli.streams import (
-    SHARING,
-    absolute,
-    add_plot,
-    add_proteins,
-    check_paths,
-    check_plot,
-    report,
-    write_in_parts,
-)
+from eqxesm.cli.rows import LANGUAGE_MODEL_HELP, add_plot, add_rows, check_rows, write_rows
+from eqxesm.cli.streams import SHARING, absolute, report
 from eqxesm.errors import InputError
 from eqxesm.files import expand_user
 
@@ -47,12 +37,11 @@ COLUMNS = ("id", "position", "wild_type", "mutant", "delta_logit", "llr")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_proteins(parser)
+    add_rows(parser)
     add_model(parser, "--model")
-    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="write .csv, .tsv, .jsonl or .parquet")
     parser.add_argument("--method", choices=("exact", "gradient"), default="exact", help="(default: exact)")
     parser.add_argument("--variants", metavar="FILE", help="scan the variants in a file")
-    parser.add_argument("--language-model", metavar="MODEL", help=f"an ESM-C with its head: {MODEL_HELP}")
+    parser.add_argument("--language-model", metavar="MODEL", help=LANGUAGE_MODEL_HELP)
     parser.add_argument(
         "--marginal",
         choices=("masked", "wild_type", "pseudo"),
@@ -60,17 +49,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="how the likelihood is told, as in Meier et al. 2021 (default: masked; pseudo is by far the slowest)",
     )
     add_plot(parser)
-    add_compilation_cache(parser)
 
 
 def run(options: Namespace) -> None:
-    tables.check_output(options.out)
-    check_paths(options)
-    check_plot(options.plot)
+    check_rows(options)
     if options.plot and options.variants:
         raise InputError("--plot draws every substitution: leave out --variants")
 
-    from eqxesm.checkpoint.leaves import fingerprint
     from eqxesm.design.variants import read_variants
 
     variants = read_variants(Path(expand_user(options.variants))) if options.variants else None
@@ -81,16 +66,12 @@ def run(options: Namespace) -> None:
     make_worker = functools.partial(
         _make_worker, absolute(options.model), options.revision, language_model, options.device, settings
     )
-    worker = make_worker()
-    write = functools.partial(tables.write_table, columns=COLUMNS)
-    hashes = fingerprint([worker.model, worker.language_model])
-    write_in_parts(options, make_worker, worker, hashes, write, tables.join_tables)
+    worker = write_rows(options, make_worker, COLUMNS)
     report(options, worker, "scanned", "not scanned", _describe(worker))
     if options.plot and worker.shown:
-        with needs_extra("evaluate"):
-            from eqxesm.design.plots import draw_scan
+        from eqxesm.design.plots import draw_scan
 
-            draw_scan(options.plot, worker.shown)
+        draw_scan(options.plot, worker.shown)
 
 
 def _describe(worker: "Scanner") -> str:

@@ -4,12 +4,10 @@ import functools
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from eqxesm import tables
-from eqxesm.cli.arguments import MODEL_HELP, add_revision
-from eqxesm.cli.compilation import add_compilation_cache
+from eqxesm.cli.arguments import add_revision
 from eqxesm.cli.devices import use_device
-from eqxesm.cli.streams import SHARING, absolute, add_proteins, check_paths, report, write_in_parts
-from eqxesm.errors import InputError
+from eqxesm.cli.rows import LANGUAGE_MODEL_HELP, add_rows, check_rows, write_rows
+from eqxesm.cli.streams import SHARING, absolute, report
 
 if TYPE_CHECKING:
     from eqxesm.design.streams import Scorer
@@ -28,25 +26,17 @@ COLUMNS = ("id", "length", "pseudo_log_likelihood", "pseudo_perplexity", "note")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_proteins(parser)
-    parser.add_argument("--model", metavar="MODEL", required=True, help=f"an ESM-C with its head: {MODEL_HELP}")
+    add_rows(parser)
+    parser.add_argument("--model", metavar="MODEL", required=True, help=LANGUAGE_MODEL_HELP)
     add_revision(parser)
-    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="write .csv, .tsv, .jsonl or .parquet")
     parser.add_argument("--one-pass", action="store_true", help="mask nothing: one forward pass a protein")
-    add_compilation_cache(parser)
 
 
 def run(options: Namespace) -> None:
-    tables.check_output(options.out)
-    check_paths(options)
-
-    from eqxesm.checkpoint.leaves import fingerprint
-
+    check_rows(options)
     settings = {"one_pass": options.one_pass, "strict": options.strict}
     make_worker = functools.partial(_make_worker, absolute(options.model), options.revision, options.device, settings)
-    worker = make_worker()
-    write = functools.partial(tables.write_table, columns=COLUMNS)
-    write_in_parts(options, make_worker, worker, fingerprint(worker.encoder), write, tables.join_tables)
+    worker = write_rows(options, make_worker, COLUMNS)
     report(options, worker, "scored", "not scored: see the notes")
 
 
@@ -54,11 +44,8 @@ def _make_worker(source: str, revision: str | None, device: str | None, settings
     use_device(device)
 
     from eqxesm.data.cleaning import Cleaning
-    from eqxesm.design.streams import Scorer, find_language_model
+    from eqxesm.design.streams import Scorer, require_language_model
     from eqxesm.model import load_any
 
     model = load_any(source, revision)
-    found = find_language_model(model)
-    if found is None:
-        raise InputError(f"{source}: has no language-model head. Name an ESM-C that has one.")
-    return Scorer(found, getattr(model, "cleaning", Cleaning()), **settings)
+    return Scorer(require_language_model(model, source), getattr(model, "cleaning", Cleaning()), **settings)

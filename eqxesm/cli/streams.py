@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eqxesm.cli.arguments import PROTEINS_HELP, add_columns, read_columns
 from eqxesm.cli.devices import add_device
 from eqxesm.errors import InputError, pluralise
-from eqxesm.files import check_input, check_writable, expand_user
+from eqxesm.files import check_input, expand_user
 from eqxesm.parts import Parts, Shard
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ NOT_SETTINGS = (
 def add_proteins(parser: ArgumentParser) -> None:
     """Add the input, and how it is worked through."""
     parser.add_argument("proteins", metavar="FILE", nargs="+", help=f"{PROTEINS_HELP}; - is standard input")
-    parser.add_argument("--windows", action="store_true", help="take longer proteins in overlapping windows")
     parser.add_argument("--strict", action="store_true", help="refuse the input if a record cannot be used")
     parser.add_argument("--resume", action="store_true", help="go on with the run that was stopped")
     parser.add_argument("--shard", metavar="I/N", help="do one N-th of the work")
@@ -41,19 +40,9 @@ def add_proteins(parser: ArgumentParser) -> None:
     add_columns(parser, label=False)
 
 
-def add_plot(parser: ArgumentParser) -> None:
-    """Add a picture of the first protein."""
-    parser.add_argument("--plot", metavar="FILE", help="draw the first protein, as .png or .svg")
-
-
-def check_plot(plot: str | None) -> None:
-    """Refuse a picture that could not be written, before the work is done."""
-    if plot is None:
-        return
-    path = Path(expand_user(plot))
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise InputError(f"--plot {plot}: unknown ending. Use .png or .svg.")
-    check_writable(path)
+def add_windows(parser: ArgumentParser) -> None:
+    """Add windows for long proteins."""
+    parser.add_argument("--windows", action="store_true", help="take longer proteins in overlapping windows")
 
 
 def check_paths(options: Namespace) -> None:
@@ -72,8 +61,6 @@ def check_paths(options: Namespace) -> None:
         raise InputError("--shard and --ray each share the work: choose one")
     if (options.resume or options.shard or options.ray) and not options.out:
         raise InputError("--resume, --shard and --ray need a file to write to: add --out")
-    if getattr(options, "plot", None) and (options.resume or options.shard or options.ray):
-        raise InputError("--plot draws the first protein of a whole run: leave out --resume, --shard and --ray")
     if (options.resume or options.shard) and not are_files(options.proteins):
         raise InputError("--resume and --shard read the input more than once: name files")
 
@@ -88,15 +75,14 @@ def write_in_parts(
     options: Namespace,
     make_worker: "Callable[[], Worker]",
     worker: "Worker",
-    model: str,
     write: Callable[[Path, Any], object],
     join: Callable[[Sequence[Path], Path], object],
 ) -> None:
     """Work through the input, write what comes of each block, and join it all, unless other shards must do the rest.
 
-    `make_worker` makes another `worker`, on another machine. `model` is a hash of what the results come from besides
-    the input.
+    `make_worker` makes another `worker`, on another machine.
     """
+    from eqxesm.checkpoint.leaves import fingerprint
     from eqxesm.inference import show_progress
     from eqxesm.records import are_files, count_records, cut_blocks, hash_files, read_records
 
@@ -105,7 +91,7 @@ def write_in_parts(
     settings = {name: value for name, value in vars(options).items() if name not in NOT_SETTINGS}
     inputs = {
         "input": hash_files(options.proteins) if are_files(options.proteins) else "",
-        "model": model,
+        "model": fingerprint(worker.weights),
         "version of eqxesm": version("eqxesm"),
         **{f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()},
     }

@@ -21,6 +21,11 @@ class Protein:
     cluster: str | None = None
     remark: str | None = None
 
+    @property
+    def residues(self) -> str:
+        """The residues as read, in upper case, without white space and a trailing `*`; not checked."""
+        return "".join(self.sequence.split()).upper().rstrip("*")
+
 
 @configuration
 class Columns:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from eqxesm.alphabet import FIRST_RESIDUE, STANDARD_RESIDUES, VOCAB_SIZE
+from eqxesm.alphabet import STANDARD, STANDARD_RESIDUES, VOCAB_SIZE
 from eqxesm.encoders import Inputs, as_probabilities, residue_mask
 
 STEPS = 64
@@ -35,7 +35,7 @@ def mean_residue(inputs: Inputs) -> Soft:
     """The protein with an even mixture of the 20 standard residues at every residue."""
     soft = as_probabilities(inputs)
     mixture = np.zeros(VOCAB_SIZE, np.float32)
-    mixture[FIRST_RESIDUE : FIRST_RESIDUE + len(STANDARD_RESIDUES)] = 1 / len(STANDARD_RESIDUES)
+    mixture[STANDARD] = 1 / len(STANDARD_RESIDUES)
     return jnp.where(residue_mask(inputs)[:, None], mixture.astype(soft.dtype)[None], soft)
 
 

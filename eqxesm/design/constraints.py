@@ -1,7 +1,6 @@
 """What a design must keep to."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +81,7 @@ class Rules:
 
     def keeps(self, sequence: str) -> bool:
         """Whether a design keeps to the rules."""
-        changed = [number for number, (a, b) in enumerate(zip(sequence, self.wild_type, strict=True)) if a != b]
+        changed = find_changes(self.wild_type, sequence)
         if not 0 < len(changed) <= self.mutations or not self.free[changed].all():
             return False
         if not set(self.must_change) <= set(changed) or any(not self._may_be(sequence[n]) for n in changed):
@@ -95,8 +94,11 @@ class Rules:
         return bool(self.allowed[STANDARD_RESIDUES.index(letter)])
 
 
-def mutations(wild_type: str, sequence: str, start: int = 0) -> Iterable[str]:
+def find_changes(wild_type: str, sequence: str) -> list[int]:
+    """Where two sequences differ, from 0."""
+    return [number for number, (a, b) in enumerate(zip(wild_type, sequence, strict=True)) if a != b]
+
+
+def mutations(wild_type: str, sequence: str, start: int = 0) -> list[str]:
     """The substitutions between two sequences, as A123V."""
-    for number, (before, after) in enumerate(zip(wild_type, sequence, strict=True), start + 1):
-        if before != after:
-            yield f"{before}{number}{after}"
+    return [f"{wild_type[n]}{n + start + 1}{sequence[n]}" for n in find_changes(wild_type, sequence)]

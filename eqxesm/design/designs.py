@@ -9,10 +9,10 @@ from scipy.special import expit
 
 from eqxesm.data.cleaning import Cleaned
 from eqxesm.design.constraints import Constraints, Rules, mutations
-from eqxesm.design.optimise import Design, Objective, Search, choose, design_by_chance, design_by_gradient
-from eqxesm.design.streams import Row, read_residues
+from eqxesm.design.optimise import design_by_chance, design_by_gradient
+from eqxesm.design.search import Design, Objective, Search, choose
+from eqxesm.design.streams import Row
 from eqxesm.encoders import AbstractLanguageModel
-from eqxesm.errors import InputError
 from eqxesm.inference import Mapper
 from eqxesm.model import SolubilityModel
 from eqxesm.records import Advance, Looked, Record, Worker
@@ -54,6 +54,7 @@ class Designer(Worker):
         super().__init__(strict=strict)
         self.model = model
         self.language_model = language_model
+        self.weights = [model, language_model]
         self.shares: list[float] = []
         self.shown: tuple[Search, list[Design]] | None = None
         self.parameters = Mapper(model).parameters
@@ -63,11 +64,8 @@ class Designer(Worker):
     def clean(self, sequence: str) -> Cleaned:
         return self.model.clean(sequence)
 
-    def find_fault(self, record: Record) -> str | None:
-        try:
-            self._make_rules(record, self.clean(record.protein.sequence))
-        except InputError as error:
-            return str(error)
+    def find_fault(self, record: Record, cleaned: Cleaned) -> str | None:
+        self._make_rules(record, cleaned)
         return None
 
     def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> list[Row]:
@@ -79,10 +77,10 @@ class Designer(Worker):
         return rows
 
     def _make_rules(self, record: Record, cleaned: Cleaned) -> Rules:
-        return Rules(self._constraints, cleaned.sequence, read_residues(record), cleaned.start)
+        return Rules(self._constraints, cleaned.sequence, record.protein.residues, cleaned.start)
 
     def _design(self, record: Record, cleaned: Cleaned) -> list[Row]:
-        effort, whole = self._effort, read_residues(record)
+        effort, whole = self._effort, record.protein.residues
         # By the sequence, so that the order of the records and shards change nothing.
         rng = np.random.default_rng([effort.seed, zlib.crc32(cleaned.sequence.encode())])
         search = Search(self._objective, self._make_rules(record, cleaned), effort.budget, rng, self._least)

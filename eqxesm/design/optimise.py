@@ -1,29 +1,13 @@
 """Designs of a protein that are predicted to be more soluble: guided by gradients, or by chance alone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int, Shaped
 
-from eqxesm.alphabet import FIRST_RESIDUE, STANDARD_RESIDUES, Tokenizer, pad
-from eqxesm.design.constraints import Rules, mutations
-from eqxesm.encoders import AbstractLanguageModel, Inputs, as_probabilities, residue_mask
-from eqxesm.errors import InputError
-from eqxesm.model import SolubilityModel
-
-BATCH = 16
-"""Designs that are scored at a time."""
-
-GRID = 64
-"""Tokens that a protein is padded to a multiple of."""
-
-GRADIENT_COST = 3
-"""Forward passes that a gradient counts for."""
+from eqxesm.alphabet import STANDARD_RESIDUES
+from eqxesm.design.constraints import find_changes
+from eqxesm.design.search import BATCH, GRADIENT_COST, Design, Search
 
 ASCENT = 0.15
 """Share of the budget for the ascent over soft sequences."""
@@ -36,124 +20,6 @@ CROWD = 4
 
 CHANCE = 0.2
 """Share of the guided mutations that are by chance all the same."""
-
-_STANDARD = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
-
-
-class Scores(NamedTuple):
-    """Logits by all members, by those that are optimised and those left out; the pseudo-log-likelihood in one pass."""
-
-    whole: Float[Array, ""]
-    kept: Float[Array, ""]
-    left_out: Float[Array, ""]
-    likelihood: Float[Array, ""]
-
-
-class Objective(eqx.Module):
-    """Scores of a protein, soft or not. Every fourth member of the model is left out of the optimisation."""
-
-    model: SolubilityModel
-    language_model: AbstractLanguageModel | None
-
-    def __call__(self, inputs: Inputs) -> Scores:
-        logits = self.model.member_logits(inputs)
-        kept, out = split_members(len(logits))
-        likelihood = jnp.zeros(())
-        if self.language_model is not None:
-            expected = jax.nn.log_softmax(self.language_model.logits(inputs).astype(jnp.float32))
-            likelihood = jnp.where(residue_mask(inputs)[:, None], as_probabilities(inputs) * expected, 0).sum()
-        return Scores(logits.mean(), logits[kept].mean(), logits[out].mean(), likelihood)
-
-
-def split_members(count: int) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " out"]]:
-    """Members that are optimised, and those that are left out: one of four; of one member, the same."""
-    numbers = np.arange(count)
-    if count < 2:
-        return numbers, numbers
-    out = numbers % 4 == 3 if count >= 4 else numbers == count - 1
-    return numbers[~out], numbers[out]
-
-
-@dataclass(frozen=True)
-class Design:
-    """A sequence with its `Scores`; `likelihood` is the change of it, and `value` what is optimised."""
-
-    sequence: str
-    value: float
-    whole: float
-    kept: float
-    left_out: float
-    likelihood: float
-
-
-@eqx.filter_jit
-def _score(objective: Objective, tokens: Int[Array, "batch length"]) -> Scores:
-    return jax.vmap(objective)(tokens)
-
-
-@eqx.filter_jit
-def _slope(objective: Objective, soft: Float[Array, "length vocab"], weight: Array) -> Float[Array, "length vocab"]:
-    def value(soft: Float[Array, "length vocab"]) -> Float[Array, ""]:
-        scores = objective(soft)
-        return scores.kept + weight * scores.likelihood
-
-    return jax.grad(value)(soft)
-
-
-class Search:
-    """What is known of the designs of one protein, and how much of the budget of forward passes is left.
-
-    With `least_likelihood`, a design whose log-likelihood changes by less than that counts as worse by what is missing.
-    """
-
-    def __init__(
-        self, objective: Objective, rules: Rules, budget: int, rng: np.random.Generator, least_likelihood: float | None
-    ):
-        if least_likelihood is not None and objective.language_model is None:
-            raise InputError("naturalness needs a language model. Name an ESM-C with --language-model.")
-        self.objective, self.rules, self.budget, self.rng = objective, rules, budget, rng
-        self.wild_type = rules.wild_type
-        self._least = least_likelihood
-        # Proteins of similar length share what is compiled.
-        self._length = -(-(len(self.wild_type) + 2) // GRID) * GRID
-        self.known: dict[str, Design] = {}
-        scores = self._run([self.wild_type])
-        self._likelihood = float(scores.likelihood[0])
-        self.before = self._make(self.wild_type, *(float(each[0]) for each in scores))
-
-    def score(self, sequences: Sequence[str]) -> list[Design]:
-        """Score designs that are not known yet, as far as the budget goes; returns those that are known then."""
-        new = [each for each in dict.fromkeys(sequences) if each not in self.known and each != self.wild_type]
-        new = new[: max(0, self.budget)]
-        self.budget -= len(new)
-        for start in range(0, len(new), BATCH):
-            some = new[start : start + BATCH]
-            for sequence, *scores in zip(some, *self._run(some), strict=False):
-                self.known[sequence] = self._make(sequence, *map(float, scores))
-        return [self.known[each] for each in sequences if each in self.known]
-
-    def slope(self, soft: Float[np.ndarray, "residues 20"]) -> Float[np.ndarray, "residues 20"]:
-        """The gradient of the value with respect to a soft sequence."""
-        self.budget -= GRADIENT_COST
-        weight = 0.0 if self._least is None else 1 / max(len(soft), 1)
-        found = _slope(self.objective, self._place(soft), jnp.asarray(weight, jnp.float32))
-        return np.asarray(found)[1 : len(soft) + 1, _STANDARD]
-
-    def _make(self, sequence: str, whole: float, kept: float, left_out: float, likelihood: float) -> Design:
-        change = likelihood - self._likelihood
-        missing = 0.0 if self._least is None else max(0.0, self._least - change)
-        return Design(sequence, kept - missing, whole, kept, left_out, change)
-
-    def _run(self, sequences: Sequence[str]) -> Scores:
-        tokens = [Tokenizer().encode(each) for each in sequences]
-        batch = pad([*tokens, *[tokens[0]] * (BATCH - len(tokens))], self._length)
-        return jax.tree.map(np.asarray, _score(self.objective, jnp.asarray(batch)))
-
-    def _place(self, soft: Float[np.ndarray, "residues 20"]) -> Float[Array, "length vocab"]:
-        wide = np.array(as_probabilities(pad([Tokenizer().encode(self.wild_type)], self._length)[0]))
-        own = wide[1 : len(soft) + 1, _STANDARD]
-        wide[1 : len(soft) + 1, _STANDARD] = np.where(own.any(axis=1, keepdims=True), soft, own)
-        return jnp.asarray(wide)
 
 
 def design_by_gradient(search: Search) -> None:
@@ -228,7 +94,7 @@ def _evolve(search: Search, guide: "Guide | None") -> None:
         children: list[str] = []
         for _ in range(20 * BATCH):
             first, second = (parents[int(search.rng.integers(len(parents)))].sequence for _ in range(2))
-            child = _mutate(search, _cross(search, first, second), 1, guide.promise if guide else None)
+            child = _mutate(search, _cross(search, first, second), 1, guide)
             if child is not None and child not in search.known and child not in children:
                 children.append(child)
             if len(children) == BATCH * (CROWD if guide else 1):
@@ -247,7 +113,7 @@ class Guide:
         self._own = _columns(search.wild_type)
         self._gains = np.zeros((len(self._own), 20))
         self._generation = 0
-        self.promise = self._gains
+        self.promise = self.chances = self._gains
 
     def learn(self, parents: Sequence[Design]) -> None:
         """Learn from what is known now, and every few generations from a gradient at one of the parents."""
@@ -272,6 +138,8 @@ class Guide:
         values = np.array([each.value - self._search.before.value for each in known])
         weights = np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ values)
         self.promise = features @ weights
+        may = self._search.rules.free[:, None] & self._search.rules.allowed[None]
+        self.chances = may * np.exp(np.minimum(self.promise / (self.promise[may].std() + 1e-12), 10))
 
     def expect(self, sequence: str) -> float:
         """What the mutations of a design promise together."""
@@ -279,8 +147,8 @@ class Guide:
 
     def _places(self, sequence: str) -> list[tuple[int, int]]:
         """Position and column of every mutation."""
-        pairs = enumerate(zip(sequence, self._search.wild_type, strict=True))
-        return [(number, STANDARD_RESIDUES.index(new)) for number, (new, old) in pairs if new != old]
+        changed = find_changes(self._search.wild_type, sequence)
+        return [(number, STANDARD_RESIDUES.index(sequence[number])) for number in changed]
 
 
 def _random_designs(search: Search, count: int) -> Iterator[str]:
@@ -299,18 +167,20 @@ def _cross(search: Search, first: str, second: str) -> str:
     return "".join(own)
 
 
-def _mutate(
-    search: Search, sequence: str, count: int, promise: Float[np.ndarray, "residues 20"] | None = None
-) -> str | None:
+def _mutate(search: Search, sequence: str, count: int, guide: "Guide | None" = None) -> str | None:
     """A design with other residues at some positions; None if none keeps to the rules."""
     rules, rng, wild_type = search.rules, search.rng, search.wild_type
+    even = rules.free[:, None] & rules.allowed[None]
     for _ in range(10):
         new = list(sequence)
         forced = [number for number in rules.must_change if new[number] == wild_type[number]]
-        drawn = [_draw(search, None, number) for number in forced]
-        for row, column in drawn + [_draw(search, promise) for _ in range(count)]:
+        drawn = [_draw(search, even & (np.arange(len(even)) == number)[:, None]) for number in forced]
+        for _ in range(count):
+            guided = guide is not None and rng.random() > CHANCE
+            drawn.append(_draw(search, guide.chances if guide and guided else even))
+        for row, column in drawn:
             new[row] = STANDARD_RESIDUES[column]
-        changed = [number for number, (a, b) in enumerate(zip(new, wild_type, strict=True)) if a != b]
+        changed = find_changes(wild_type, "".join(new))
         spare = [number for number in changed if number not in rules.must_change]
         for number in rng.permutation(spare)[: max(0, len(changed) - rules.mutations)]:
             new[number] = wild_type[number]
@@ -319,45 +189,16 @@ def _mutate(
     return None
 
 
-def _draw(
-    search: Search, promise: Float[np.ndarray, "residues 20"] | None, number: int | None = None
-) -> tuple[int, int]:
-    """A position, unless it is given, and a residue for it: evenly, or by what they promise."""
-    rules, rng = search.rules, search.rng
-    may = rules.free[:, None] & rules.allowed[None]
-    if number is not None:
-        may = may & (np.arange(len(may)) == number)[:, None]
-    chances = may.astype(float)
-    if promise is not None and rng.random() > CHANCE:
-        chances = may * np.exp(np.minimum(promise / (promise[may].std() + 1e-12), 10).astype(float))
-    row, column = divmod(int(rng.choice(chances.size, p=(chances / chances.sum()).ravel())), 20)
-    return row, column
-
-
-def choose(search: Search, count: int) -> list[Design]:
-    """The best designs that differ from each other in a third of the mutations that are allowed, at least."""
-    distance = -(-search.rules.mutations // 3)
-    chosen: list[Design] = []
-    for each in sorted(search.known.values(), key=lambda each: -each.value):
-        if all(sum(1 for _ in mutations(each.sequence, other.sequence)) >= distance for other in chosen):
-            chosen.append(each)
-        if len(chosen) == count:
-            break
-    return chosen
+def _draw(search: Search, chances: Shaped[np.ndarray, "residues 20"]) -> tuple[int, int]:
+    """A position and a residue for it, by their relative chances."""
+    shares = (chances / chances.sum()).ravel()
+    return divmod(int(search.rng.choice(shares.size, p=shares)), 20)
 
 
 def _columns(sequence: str) -> Int[np.ndarray, " residues"]:
-    """Columns of `STANDARD_RESIDUES`; what is none has the first."""
+    """Columns of `STANDARD_RESIDUES`; 0 for a letter that is not one of them."""
     return np.array([max(0, STANDARD_RESIDUES.find(letter)) for letter in sequence])
 
 
 def _one_hot(columns: Int[np.ndarray, " residues"]) -> Float[np.ndarray, "residues 20"]:
     return np.eye(20, dtype=np.float32)[columns]
-
-
-def _spell(columns: Int[np.ndarray, " residues"], wild_type: str) -> str:
-    own = _columns(wild_type)
-    return "".join(
-        letter if column == before else STANDARD_RESIDUES[column]
-        for column, before, letter in zip(columns, own, wild_type, strict=True)
-    )

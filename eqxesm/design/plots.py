@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from eqxesm.design.optimise import Design, Search
+from eqxesm.design.constraints import find_changes
+from eqxesm.design.search import Design, Search
 from eqxesm.files import expand_user, write_file
 
 COLOURS = "PuOr"
@@ -84,8 +85,8 @@ def draw_designs(path: str, search: Search, proposals: Sequence[Design]) -> None
     natural = search.objective.language_model is not None
 
     def place(design: Design) -> tuple[float, float]:
-        changed = sum(a != b for a, b in zip(design.sequence, search.wild_type, strict=True))
-        return (design.likelihood if natural else changed), design.left_out
+        changed = find_changes(search.wild_type, design.sequence)
+        return (design.likelihood if natural else len(changed)), design.left_out
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()

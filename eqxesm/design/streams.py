@@ -1,10 +1,9 @@
 """Attributions, substitutions and likelihoods of block after block of records."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.stats import spearmanr
@@ -16,6 +15,7 @@ from eqxesm.design.substitutions import (
     estimate_substitutions,
     masked_marginal,
     masked_marginal_of,
+    mutate,
     score_substitutions,
     wild_type_marginal,
 )
@@ -30,18 +30,11 @@ Row = dict[str, Any]
 Variant = tuple[Substitution, ...]
 
 
-class Explain(eqx.Module):
-    """Attribution by some method, as a function of tokens."""
-
-    model: SolubilityModel
-    method: str = eqx.field(static=True)
-
-    def __call__(self, tokens: Int[Array, " length"]) -> Attribution:
-        if self.method == "integrated_gradients":
-            return integrated_gradients(self.model, tokens)
-        values = {"gradient": gradient_times_input, "occlusion": occlusion}[self.method](self.model, tokens)
-        nothing = jnp.zeros((), values.dtype)
-        return Attribution(values, nothing, nothing, nothing)
+METHODS: dict[str, Callable[..., Any]] = {
+    "integrated_gradients": integrated_gradients,
+    "gradient": gradient_times_input,
+    "occlusion": occlusion,
+}
 
 
 class Explainer(Worker):
@@ -51,10 +44,10 @@ class Explainer(Worker):
 
     def __init__(self, model: SolubilityModel, *, method: str = "integrated_gradients", strict: bool = False):
         super().__init__(strict=strict)
-        self.model = model
+        self.model = self.weights = model
         self.gap = 0.0
         self.shown: list[Row] = []
-        self._mapper = Mapper(Explain(model, method))
+        self._mapper = Mapper(eqx.Partial(METHODS[method], model))
         self.parameters = self._mapper.parameters
 
     def clean(self, sequence: str) -> Cleaned:
@@ -65,47 +58,23 @@ class Explainer(Worker):
         found = self._mapper([Tokenizer().encode(each.sequence) for _, each in usable], advance, more=more)
         rows: list[Row] = []
         for (record, cleaned), attribution in zip(usable, found, strict=True):
-            own = attribution.values[1 : len(cleaned.sequence) + 1].tolist()
-            whole = read_residues(record)
+            gap = 0.0
+            if isinstance(attribution, Attribution):
+                attribution, gap = attribution.values, float(attribution.gap)
+            own, whole = attribution[1 : len(cleaned.sequence) + 1].tolist(), record.protein.residues
             values = [None] * cleaned.start + own
             values += [None] * (len(whole) - len(values))
             some = [
                 {"id": record.protein.id, "position": position, "residue": letter, "attribution": value}
                 for position, (letter, value) in enumerate(zip(whole, values, strict=True), 1)
             ]
-            self.gap = max(self.gap, abs(float(attribution.gap)))
+            self.gap = max(self.gap, abs(gap))
             self.shown = self.shown or some
             rows += some
         return rows
 
 
-class Marginal(eqx.Module):
-    """A table of log-likelihood ratios, as a function of tokens."""
-
-    encoder: AbstractLanguageModel
-    kind: str = eqx.field(static=True)
-
-    def __call__(self, tokens: Int[Array, " length"]) -> Float[Array, "length 20"]:
-        return {"masked": masked_marginal, "wild_type": wild_type_marginal}[self.kind](self.encoder, tokens)
-
-
-class PseudoLikelihood(eqx.Module):
-    """The pseudo-log-likelihood, as a function of tokens."""
-
-    encoder: AbstractLanguageModel
-    one_pass: bool = eqx.field(static=True)
-
-    def __call__(self, tokens: Int[Array, " length"]) -> Float[Array, ""]:
-        return self.encoder.pseudo_log_likelihood(tokens, one_pass=self.one_pass)
-
-
-class Estimate(eqx.Module):
-    """A table of first-order changes, as a function of tokens."""
-
-    model: SolubilityModel
-
-    def __call__(self, tokens: Int[Array, " length"]) -> Float[Array, "length 20"]:
-        return estimate_substitutions(self.model, tokens)
+MARGINALS: dict[str, Callable[..., Any]] = {"masked": masked_marginal, "wild_type": wild_type_marginal}
 
 
 class Scanner(Worker):
@@ -129,16 +98,17 @@ class Scanner(Worker):
         """Make one. Without a language model, no likelihoods are told."""
         super().__init__(strict=strict)
         self.model = model
+        self.weights = [model, language_model]
         self.correlations: list[float] = []
         self.shown: list[Row] = []
         self.language_model = language_model
         self._exact, self._marginal, self._variants = method == "exact", marginal, variants
-        self._logit, self._estimate = Mapper(model), Mapper(Estimate(model))
+        self._logit, self._estimate = Mapper(model), Mapper(eqx.Partial(estimate_substitutions, model))
         self._table = self._likelihood = None
         if language_model is not None and marginal == "pseudo":
-            self._likelihood = Mapper(PseudoLikelihood(language_model, False))
+            self._likelihood = Mapper(eqx.Partial(_likelihood, language_model, one_pass=False))
         elif language_model is not None:
-            self._table = Mapper(Marginal(language_model, marginal))
+            self._table = Mapper(eqx.Partial(MARGINALS[marginal], language_model))
         self.parameters = self._logit.parameters
 
     def clean(self, sequence: str) -> Cleaned:
@@ -155,16 +125,12 @@ class Scanner(Worker):
             advance(1)
         return rows
 
-    def find_fault(self, record: Record) -> str | None:
-        try:
-            cleaned, whole = self.clean(record.protein.sequence), read_residues(record)
-            for variant in self._variants or ():
-                check_variant(variant, whole)
-                for each in variant:
-                    if not cleaned.start < each.position <= cleaned.start + len(cleaned.sequence):
-                        raise InputError(f"{each}: is in what is stripped")
-        except InputError as error:
-            return str(error)
+    def find_fault(self, record: Record, cleaned: Cleaned) -> str | None:
+        for variant in self._variants or ():
+            check_variant(variant, record.protein.residues)
+            for each in variant:
+                if not cleaned.start < each.position <= cleaned.start + len(cleaned.sequence):
+                    return f"{each}: is in what is stripped"
         return None
 
     def _scan_all(self, cleaned: Cleaned) -> list[Row]:
@@ -242,9 +208,9 @@ class Scorer(Worker):
 
     def __init__(self, encoder: AbstractLanguageModel, cleaning: Cleaning, *, one_pass: bool, strict: bool = False):
         super().__init__(strict=strict)
-        self.encoder = encoder
+        self.weights = encoder
         self._cleaning = cleaning
-        self._mapper = Mapper(PseudoLikelihood(encoder, one_pass))
+        self._mapper = Mapper(eqx.Partial(_likelihood, encoder, one_pass=one_pass))
         self.parameters = self._mapper.parameters
 
     def clean(self, sequence: str) -> Cleaned:
@@ -258,18 +224,14 @@ class Scorer(Worker):
             value = None if cleaned is None else float(next(found))
             perplexity = None if cleaned is None or value is None else float(np.exp(-value / len(cleaned.sequence)))
             rows.append({
-                "id": record.protein.id, "length": len(read_residues(record)), "pseudo_log_likelihood": value,
+                "id": record.protein.id, "length": len(record.protein.residues), "pseudo_log_likelihood": value,
                 "pseudo_perplexity": perplexity, "note": note,
             })  # fmt: skip
         return rows
 
 
-def mutate(tokens: Int[np.ndarray, " length"], places: Sequence[tuple[int, int]]) -> Int[np.ndarray, " length"]:
-    """Tokens with a residue of some column of `STANDARD_RESIDUES` at some positions."""
-    mutant = tokens.copy()
-    for position, column in places:
-        mutant[position] = FIRST_RESIDUE + column
-    return mutant
+def _likelihood(encoder: AbstractLanguageModel, tokens: Int[Array, " length"], *, one_pass: bool) -> Float[Array, ""]:
+    return encoder.pseudo_log_likelihood(tokens, one_pass=one_pass)
 
 
 def one(mapper: Mapper, tokens: Int[np.ndarray, " length"]) -> Any:
@@ -278,16 +240,14 @@ def one(mapper: Mapper, tokens: Int[np.ndarray, " length"]) -> Any:
     return found
 
 
-def read_residues(record: Record) -> str:
-    """The residues of a record, before anything is stripped."""
-    return "".join(record.protein.sequence.split()).upper().rstrip("*")
-
-
 def load_language_model(source: str | None) -> AbstractLanguageModel | None:
     """Load the encoder of a checkpoint of either kind, which must have a language-model head."""
-    if source is None:
-        return None
-    found = find_language_model(load_any(source))
+    return None if source is None else require_language_model(load_any(source), source)
+
+
+def require_language_model(model: SolubilityModel | AbstractEncoder, source: str) -> AbstractLanguageModel:
+    """What `find_language_model` finds; refuse a model of `source` that has none."""
+    found = find_language_model(model)
     if found is None:
         raise InputError(f"{source}: has no language-model head. Name an ESM-C that has one.")
     return found

@@ -1,7 +1,7 @@
 """What every substitution of a residue changes: in a logit, and in the likelihood by a language model.
 
-Tables have a row for each position and a column for each of `STANDARD_RESIDUES`. Rows of what is no residue, and the
-column of the residue that is there, are of no meaning and zero, respectively.
+Tables have a row for each position and a column for each of `STANDARD_RESIDUES`, which is zero for the residue that is
+there. Rows of tokens that are not residues, such as <cls>, have no meaning.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD_RESIDUES, AnyArray, is_residue
+from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD, STANDARD_RESIDUES, AnyArray, is_residue
 from eqxesm.design.attribution import Function
 from eqxesm.encoders import AbstractLanguageModel, as_probabilities
 from eqxesm.encoders.base import SequenceId
@@ -20,13 +20,14 @@ from eqxesm.inference import Mapper, map_proteins
 
 Table = Float[Array, "length 20"]
 
-_STANDARD = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
+Place = tuple[int, int]
+"""A position, and the column of a residue."""
 
 
 def estimate_substitutions(function: Function, tokens: Int[AnyArray, " length"]) -> Table:
     """Change of the value by every substitution, to first order: from one gradient."""
     gradient = jax.grad(function)(as_probabilities(tokens))
-    return gradient[:, _STANDARD] - gradient[jnp.arange(len(tokens)), jnp.asarray(tokens)][:, None]
+    return gradient[:, STANDARD] - gradient[jnp.arange(len(tokens)), jnp.asarray(tokens)][:, None]
 
 
 def score_substitutions(
@@ -39,18 +40,25 @@ def score_substitutions(
         mapper: of the function, if it is used for several proteins.
     """
     tokens = np.asarray(tokens)
-    mutants, places = [tokens], []
-    for position in np.flatnonzero(is_residue(tokens)):
-        for column, letter in enumerate(range(_STANDARD.start, _STANDARD.stop)):
-            if letter != tokens[position]:
-                mutant = tokens.copy()
-                mutant[position] = letter
-                mutants.append(mutant)
-                places.append((position, column))
+    places = [
+        (int(position), column)
+        for position in np.flatnonzero(is_residue(tokens))
+        for column in range(len(STANDARD_RESIDUES))
+        if FIRST_RESIDUE + column != tokens[position]
+    ]
+    mutants = [tokens, *(mutate(tokens, [place]) for place in places)]
     values = np.array(mapper(mutants, lambda _: None) if mapper else map_proteins(function, mutants), np.float32)
     table = np.zeros((len(tokens), len(STANDARD_RESIDUES)), np.float32)
     table[tuple(np.array(places).T)] = values[1:] - values[0]
     return table
+
+
+def mutate(tokens: Int[np.ndarray, " length"], places: Sequence[Place]) -> Int[np.ndarray, " length"]:
+    """Tokens with other residues at some positions."""
+    mutant = tokens.copy()
+    for position, column in places:
+        mutant[position] = FIRST_RESIDUE + column
+    return mutant
 
 
 def wild_type_marginal(
@@ -104,4 +112,4 @@ def _log_probabilities(
 
 def _ratios(log_probabilities: Float[Array, "length vocab"], tokens: Int[Array, " length"]) -> Table:
     own = log_probabilities[jnp.arange(len(tokens)), tokens]
-    return log_probabilities[:, _STANDARD] - own[:, None]
+    return log_probabilities[:, STANDARD] - own[:, None]

@@ -50,7 +50,7 @@ class ESMC(AbstractLanguageModel):
         Args:
             attentions: blocks whose attention weights to return, from 0, as transformers numbers them.
         """
-        blocks = [block % self.config.layers for block in attentions if self._has_block(block)]
+        blocks = self._block_numbers(attentions)
         asked = tuple(dict.fromkeys([*self._layer_numbers(hidden_states), *blocks]))
         output = super().__call__(inputs, sequence_id, hidden_states=asked, remat=remat)
         if not blocks:
@@ -65,10 +65,11 @@ class ESMC(AbstractLanguageModel):
         kept = output.hidden_states[: len(hidden_states)]
         return output._replace(hidden_states=kept, attentions=jnp.stack([weights(block) for block in blocks]))
 
-    def _has_block(self, block: int) -> bool:
-        if not -self.config.layers <= block < self.config.layers:
-            raise InputError(f"block {block} has no attentions, expected 0 to {self.config.layers - 1}")
-        return True
+    def _block_numbers(self, attentions: Sequence[int]) -> list[int]:
+        count = self.config.layers
+        if outside := [block for block in attentions if not -count <= block < count]:
+            raise InputError(f"block {outside[0]} has no attentions, expected 0 to {count - 1}")
+        return [block % count for block in attentions]
 
     def truncate(self, layers: int) -> "ESMC":
         """The encoder of the first blocks alone, with the final norm. It has no LM head, which reads the last block."""

@@ -14,7 +14,7 @@ from equinox.nn import LayerNorm
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD_RESIDUES, VOCAB_SIZE, AnyArray, check_tokens
+from eqxesm.alphabet import FIRST_RESIDUE, MASK, STANDARD, VOCAB_SIZE, AnyArray, check_tokens
 from eqxesm.checkpoint.folder import CONFIG, read_config, save_checkpoint
 from eqxesm.checkpoint.leaves import load_leaves
 from eqxesm.checkpoint.record import About, Base, Provenance, read_record, with_about
@@ -250,8 +250,7 @@ class AbstractLanguageModel(AbstractEncoder):
         """Replace every mask by its likeliest standard residue, all in one pass."""
         check_tokens(tokens)
         tokens = jnp.asarray(tokens)
-        standard = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
-        logits = self.logits(tokens, sequence_id)[:, standard]
+        logits = self.logits(tokens, sequence_id)[:, STANDARD]
         likeliest = (logits.argmax(axis=-1) + FIRST_RESIDUE).astype(tokens.dtype)
         # A token outside the vocabulary makes NaN of the logits.
         return jnp.where((tokens == MASK) & jnp.isfinite(logits).all(axis=-1), likeliest, tokens)

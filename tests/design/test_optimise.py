@@ -10,7 +10,8 @@ from training_sets import tiny
 from eqxesm import InputError, SolubilityModel
 from eqxesm.alphabet import STANDARD_RESIDUES
 from eqxesm.design.constraints import Constraints, Rules, mutations, parse_positions
-from eqxesm.design.optimise import Objective, Search, choose, design_by_chance, design_by_gradient, split_members
+from eqxesm.design.optimise import design_by_chance, design_by_gradient
+from eqxesm.design.search import Objective, Search, choose, split_members
 from eqxesm.design.substitutions import score_substitutions
 from heads import Ensemble, EnsembleConfig, MeanPoolMLPConfig
 
