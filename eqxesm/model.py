@@ -181,7 +181,9 @@ class SolubilityModel(eqx.Module):
         length, limits = len(cleaned.sequence), self.limits
         if length > limits.max_residues:
             most = f"this model accepts at most {limits.max_residues:,}"
-            raise InputError(f"{length:,} residues; {most}. Split it into domains, or use --windows.")
+            raise InputError(
+                f"{length:,} residues; {most}. Split it into domains; predict also reads it in windows (--windows)."
+            )
         if length < limits.min_residues:
             note = f"shorter than any protein the model was trained on ({limits.min_residues:,} residues)"
         elif limits.trained_residues and length > limits.trained_residues:

@@ -33,6 +33,10 @@ class AbstractHead(eqx.Module):
         """Logits of every member of an ensemble; of any other head, its one."""
         return self(features, mask, key=key)[None]
 
+    def pooling_weights(self, features: Features, mask: Mask) -> Float[Array, " length"] | None:  # noqa: ARG002
+        """How much each residue counts where they are pooled, adding up to 1; None if the head has no such weights."""
+        return None
+
     @property
     def pooling(self) -> str | None:
         """Names how residues are pooled, if no parameter comes before that: heads with the same name pool alike."""

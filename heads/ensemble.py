@@ -83,6 +83,11 @@ class Ensemble(AbstractHead):
             return self._map(lambda member, key: member(features, mask, key=key), key)
         return self.score_members(self.pool(features, mask), key=key)
 
+    def pooling_weights(self, features: Features, mask: Mask) -> Float[Array, " length"] | None:
+        """The mean of the members' weights."""
+        found = eqx.filter_vmap(lambda member: member.pooling_weights(features, mask))(self.members)
+        return None if found is None else found.mean(axis=0)
+
     def pool(self, features: Features, mask: Mask) -> Pooled:
         """What the members score, if they pool by no parameter: it is the same for all."""
         return self.members.pool(features, mask)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from heads.base import AbstractHead, Features, Key, Logit, Mask, Pooled, PooledHead
 from heads.fields import Fraction, OddWidth, Width, Widths, configuration
-from heads.pooling import attention_pool, masked, max_pool, mean_pool
+from heads.pooling import attention_pool, attention_weights, masked, max_pool, mean_pool
 
 
 class MLP(eqx.Module):
@@ -100,3 +100,7 @@ class AttentionPoolMLP(AbstractHead):
         scores, values = self.scores(channels).T, self.values(channels).T
         pooled = [attention_pool(scores, values, mask), max_pool(values, mask)]
         return self.mlp(jnp.concatenate(pooled), key=key)
+
+    def pooling_weights(self, features: Features, mask: Mask) -> Float[Array, " length"]:
+        """The weights of the attention, averaged over features."""
+        return attention_weights(self.scores(masked(features, mask).T).T, mask).mean(axis=1)

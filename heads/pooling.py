@@ -9,6 +9,11 @@ from jaxtyping import Array, Float
 from heads.base import Features, Mask, Pooled
 
 
+def at_least_float32(x: Float[Array, "..."]) -> jnp.dtype:
+    """The precision of sums."""
+    return max(x.dtype, jnp.dtype(jnp.float32), key=lambda dtype: dtype.itemsize)
+
+
 def count(mask: Mask) -> Float[Array, ""]:
     """Number of residues, at least 1 so that it can divide."""
     return jnp.maximum(mask.sum(), 1).astype(jnp.float32)
@@ -20,9 +25,9 @@ def masked(features: Features, mask: Mask) -> Features:
 
 
 def mean_pool(features: Features, mask: Mask) -> Pooled:
-    """Mean over residues, summed in float32."""
-    total = masked(features, mask).sum(axis=0, dtype=jnp.float32)
-    return (total / count(mask)).astype(features.dtype)
+    """Mean over residues, summed in at least float32."""
+    total = masked(features, mask).sum(axis=0, dtype=at_least_float32(features))
+    return (total / count(mask).astype(total.dtype)).astype(features.dtype)
 
 
 def max_pool(features: Features, mask: Mask) -> Pooled:
@@ -48,8 +53,12 @@ def quantile_pool(features: Features, mask: Mask, quantiles: Sequence[float]) ->
     return [at(each) for each in quantiles]
 
 
+def attention_weights(scores: Features, mask: Mask) -> Features:
+    """A softmax of `scores` over residues, per feature, in at least float32."""
+    return jax.nn.softmax(scores.astype(at_least_float32(scores)), axis=0, where=mask[:, None])
+
+
 def attention_pool(scores: Features, values: Features, mask: Mask) -> Pooled:
-    """Mean over residues, weighted by a softmax of `scores` per feature, in float32."""
-    weights = jax.nn.softmax(scores.astype(jnp.float32), axis=0, where=mask[:, None])
-    pooled = (weights * masked(values, mask).astype(jnp.float32)).sum(axis=0)
+    """Mean over residues, by `attention_weights`."""
+    pooled = (attention_weights(scores, mask) * masked(values, mask).astype(at_least_float32(values))).sum(axis=0)
     return pooled.astype(values.dtype)

@@ -1,5 +1,6 @@
 """Strictness for every test, and the torch originals that tests compare against."""
 
+import gc
 import os
 
 # Before JAX is imported: CPU alone, so that a test is the same on every machine.
@@ -20,7 +21,20 @@ tqdm.monitor_interval = 0
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+MOST_REGIONS = 30_000
+"""Linux lets a process map 65,530 regions of memory, and every compiled program takes some."""
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_regions():
+    """Forget compiled programs before there are too many: a process that can map no more crashes."""
+    yield
+    regions = Path("/proc/self/maps")
+    if regions.exists() and len(regions.read_text().splitlines()) > MOST_REGIONS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,7 @@ print(jax.device_count(), held(state.params) + held(frozen), held(state.optimise
 """
 
 
+@pytest.mark.slow
 def test_plan_holds_what_eight_devices_hold():
     done = subprocess.run(
         [sys.executable, "-c", PLACED, json.dumps(SMALL)],

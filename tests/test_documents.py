@@ -47,6 +47,7 @@ def test_readme_in_python():
     assert float(probability) == pytest.approx(float(names["probabilities"][0]), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_jax_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -56,12 +57,33 @@ def test_jax_page(tmp_path, monkeypatch):
     assert "Licence: cc-by-4.0" in (tmp_path / "mean" / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_designing_page():
     names = run_blocks(blocks(read("docs/designing.md")))
     assert abs(float(names["attribution"].gap)) < 0.01
     assert names["table"].shape == (len(names["tokens"]), 20)
     assert np.isfinite(names["slope"]).all()
+    assert [names["designed"][n] for n in names["interface"]] == [names["binder"][n] for n in names["interface"]]
+    assert names["loss"](names["soften"](names["logits"]), jax.random.key(0)) < names["loss"](
+        names["soften"](names["start"]), jax.random.key(0)
+    )
+    check_influence(
+        **{name: names[name] for name in ("trained", "error", "logit", "batch", "labels", "tokens", "influence")}
+    )
+    # The product with the Hessian is the slope of the gradient along the direction.
+    slope, own, step = jax.grad(lambda sequence: names["exact"](sequence)[0]), names["own"], 0.02 * names["direction"]
+    expected = (slope(own + step) - slope(own - step)) / 0.04
+    np.testing.assert_allclose(names["curvature"], expected, atol=0.01 * np.abs(expected).max())
+
+
+def check_influence(trained, error, logit, batch, labels, tokens, influence):
+    """A step against the gradient of a training protein's error moves the logit by its influence."""
+    rate = 1e-3
+    for number in range(len(batch)):
+        slope = jax.grad(error)(trained, batch[number], labels[number])
+        moved = logit(jax.tree.map(lambda a, b: a - rate * b, trained, slope), tokens) - logit(trained, tokens)
+        assert float(moved) / rate == pytest.approx(float(influence[number]), rel=0.1)
 
 
 @pytest.mark.slow
@@ -74,6 +96,7 @@ def test_esmc_page(tmp_path, monkeypatch):
     assert names["model"](names["tokens"]).shape == ()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_assay_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -52,6 +52,7 @@ ENCODERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
 def test_encoders(encoder, tmp_path):
     assert not export(encoder, tmp_path / "program")

@@ -67,6 +67,7 @@ def test_files_of_proteins(content, ending, labelled, compress, tmp_path):
     refusal(lambda: list(read_proteins(path, labelled=labelled)))
 
 
+@pytest.mark.slow
 @fuzz
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4), ending=ENDINGS)
 def test_tables_of_predictions(texts, ending, tmp_path, model):

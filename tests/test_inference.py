@@ -122,6 +122,7 @@ assert mapper._run(proteins[:1], 1, 96).shape[0] == jax.device_count() == COUNT
 """
 
 
+@pytest.mark.slow
 def test_every_device_works(tmp_path):
     for count in (1, 4):
         code = MANY_DEVICES.replace("DEVICES", str(count)).replace("COUNT", str(count))

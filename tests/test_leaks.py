@@ -36,6 +36,7 @@ def tests(shared) -> dict[str, list[str]]:
     return {"DeepSol": deepsol, "PLM_Sol": ["".join(each.split("\n")[1:]) for each in entries], "eSOL": esol}
 
 
+@pytest.mark.slow
 def test_no_labelled_protein_is_in_a_test(shared, tests):
     from pool import read_pool
 
@@ -69,6 +70,7 @@ def mutant(sequence: str, share: float) -> str:
     return "".join(rng.choice(LETTERS) if change else old for old, change in zip(sequence, changed, strict=True))
 
 
+@pytest.mark.slow
 @needs_mmseqs
 def test_a_corpus_leaves_out_what_is_like_a_test():
     from corpus import make_corpus

@@ -27,7 +27,7 @@ up to the difference of its logit to that of the mixture; the largest gap is tol
 """ + SHARING.format(command="explain proteins.fasta -o out.csv", out="out.csv")
 
 COLUMNS = ("id", "position", "residue", "attribution")
-METHODS = ("integrated_gradients", "gradient", "occlusion")
+METHODS = ("integrated_gradients", "gradient", "occlusion", "pooling_weights")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -37,7 +37,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--method",
         choices=METHODS,
         default=METHODS[0],
-        help="gradient: at the protein alone; occlusion: one residue after another (default: %(default)s)",
+        help="gradient: at the protein alone; occlusion: one residue after another; pooling_weights: how much each "
+        "residue counts in the head, if that has such weights (default: %(default)s)",
     )
     add_plot(parser)
 
@@ -52,7 +53,7 @@ def run(options: Namespace) -> None:
     if options.plot and worker.shown:
         from eqxesm.design.plots import draw_attribution
 
-        draw_attribution(options.plot, worker.shown)
+        draw_attribution(options.plot, worker.shown, options.method == "pooling_weights")
 
 
 def _make_worker(source: str, revision: str | None, device: str | None, settings: dict[str, Any]) -> "Explainer":

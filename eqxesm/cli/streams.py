@@ -93,7 +93,7 @@ def write_in_parts(
         "input": hash_files(options.proteins) if are_files(options.proteins) else "",
         "model": fingerprint(worker.weights),
         "version of eqxesm": version("eqxesm"),
-        **{f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()},
+        **{f"--{name.replace('_', '-')}": _identify(value) for name, value in settings.items()},
     }
     with parts.kept(), show_progress(lambda: count_records(options.proteins), " proteins", True) as bar:
         parts.start(inputs, keep=options.resume or shard.count > 1)
@@ -106,6 +106,13 @@ def write_in_parts(
             parts.fill(blocks, shard, worker, write, bar.update)
         if shard.count == 1:
             parts.join(join)
+
+
+def _identify(value: Any) -> str:
+    """A setting, or a hash of the file that it names: what is in it may change."""
+    from eqxesm.records import are_files, hash_files
+
+    return hash_files([value]) if value and isinstance(value, str) and are_files([value]) else str(value)
 
 
 def report(options: Namespace, worker: "Worker", done: str, not_done: str, more: str = "") -> None:

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 
 from eqxesm.alphabet import STANDARD, STANDARD_RESIDUES, VOCAB_SIZE
 from eqxesm.encoders import Inputs, as_probabilities, residue_mask
+from eqxesm.errors import InputError
+from eqxesm.model import SolubilityModel
 
 STEPS = 64
 
@@ -85,3 +87,11 @@ def occlusion(
 
     positions = jnp.arange(len(soft), dtype=jnp.int32)
     return function(soft) - jax.lax.map(without, positions, batch_size=batch_size)
+
+
+def pooling_weights(model: SolubilityModel, inputs: Inputs) -> Float[Array, " length"]:
+    """How much each residue counts where the head pools residues; it has weights if it is an `AttentionPoolMLP`."""
+    found = model.head.pooling_weights(model.encoder.features(inputs), residue_mask(inputs))
+    if found is None:
+        raise InputError("the model's head pools residues without weights. Use integrated gradients.")
+    return found

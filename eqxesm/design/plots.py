@@ -26,11 +26,13 @@ LETTERS = "AVILMFWYCGPSTNQHKRDE"
 
 MISSING = "0.85"
 
+CONTRIBUTES = "what each residue contributes to the logit of being soluble"
+
 Row = Mapping[str, Any]
 
 
-def draw_attribution(path: str, rows: Sequence[Row]) -> None:
-    """The protein in rows of 60, each residue coloured by what it contributes. What is stripped is grey."""
+def draw_attribution(path: str, rows: Sequence[Row], weights: bool = False) -> None:
+    """The protein in rows of 60, each residue coloured by its contribution or weight. What is stripped is grey."""
     values = np.array([np.nan if row["attribution"] is None else row["attribution"] for row in rows])
     lines = -(-len(rows) // ACROSS)
     figure = Figure(figsize=(14, 1.6 + 0.34 * lines), layout="constrained")
@@ -45,11 +47,11 @@ def draw_attribution(path: str, rows: Sequence[Row]) -> None:
         dark = abs(values[number]) > 0.6 * np.nanmax(np.abs(values))
         axes.text(*place, row["residue"], ha="center", va="center", size=9, color="white" if dark else "black")
     _number(axes, lines)
-    axes.set_title(f"{rows[0]['id']}: what each residue contributes to the logit of being soluble", loc="left", size=11)
+    title = "how much each residue counts in the head" if weights else CONTRIBUTES
+    axes.set_title(f"{rows[0]['id']}: {title}", loc="left", size=11)
     bar = figure.colorbar(image, ax=axes, orientation="horizontal", shrink=0.4, aspect=40, pad=0.02)
-    bar.set_label(
-        "less soluble  ←  contribution  →  more soluble" + "      grey: stripped" * bool(np.isnan(values).any())
-    )
+    scale = "weight" if weights else "less soluble  ←  contribution  →  more soluble"
+    bar.set_label(scale + "      grey: stripped" * bool(np.isnan(values).any()))
     save(figure, path)
 
 

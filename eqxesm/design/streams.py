@@ -8,9 +8,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.stats import spearmanr
 
-from eqxesm.alphabet import FIRST_RESIDUE, STANDARD_RESIDUES, Tokenizer
+from eqxesm.alphabet import STANDARD_RESIDUES, Tokenizer
 from eqxesm.data.cleaning import Cleaned, Cleaning
-from eqxesm.design.attribution import Attribution, gradient_times_input, integrated_gradients, occlusion
+from eqxesm.design.attribution import (
+    Attribution,
+    gradient_times_input,
+    integrated_gradients,
+    occlusion,
+    pooling_weights,
+)
+from eqxesm.design.measured import Measured
 from eqxesm.design.substitutions import (
     estimate_substitutions,
     masked_marginal,
@@ -22,6 +29,7 @@ from eqxesm.design.substitutions import (
 from eqxesm.design.variants import Substitution, check_variant
 from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel
 from eqxesm.errors import InputError
+from eqxesm.evaluation.metrics import Interval
 from eqxesm.inference import Mapper
 from eqxesm.model import SolubilityModel, load_any
 from eqxesm.records import Advance, Looked, Record, Worker
@@ -34,6 +42,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "integrated_gradients": integrated_gradients,
     "gradient": gradient_times_input,
     "occlusion": occlusion,
+    "pooling_weights": pooling_weights,
 }
 
 
@@ -78,9 +87,10 @@ MARGINALS: dict[str, Callable[..., Any]] = {"masked": masked_marginal, "wild_typ
 
 
 class Scanner(Worker):
-    """A row for each substitution of each record, or for each of some variants.
+    """A row for each substitution of each record, or for each of some variants, which may have been measured.
 
-    `correlations` are those of exact and first-order changes, by rank, one for each record.
+    `correlations` are those of exact and first-order changes, by rank, one for each record; `agreements` those of a
+    record's columns with what was measured.
     """
 
     refusal = "not scanned"
@@ -93,6 +103,7 @@ class Scanner(Worker):
         method: str = "exact",
         marginal: str = "masked",
         variants: Sequence[Variant] | None = None,
+        measured: Measured | None = None,
         strict: bool = False,
     ):
         """Make one. Without a language model, no likelihoods are told."""
@@ -100,9 +111,12 @@ class Scanner(Worker):
         self.model = model
         self.weights = [model, language_model]
         self.correlations: list[float] = []
+        self.agreements: list[tuple[str, dict[str, Interval]]] = []
+        self.measured = measured
         self.shown: list[Row] = []
         self.language_model = language_model
-        self._exact, self._marginal, self._variants = method == "exact", marginal, variants
+        self._exact, self._marginal = method == "exact", marginal
+        self._variants = measured.variants if measured else variants
         self._logit, self._estimate = Mapper(model), Mapper(eqx.Partial(estimate_substitutions, model))
         self._table = self._likelihood = None
         if language_model is not None and marginal == "pseudo":
@@ -119,7 +133,12 @@ class Scanner(Worker):
         rows: list[Row] = []
         for record, cleaned in self.pick_usable(records, looked):
             scan = self._scan_all if self._variants is None else self._scan_variants
-            some = [{"id": record.protein.id, **row} for row in scan(cleaned)]
+            some: list[Row] = [{"id": record.protein.id, **row} for row in scan(cleaned)]
+            if self.measured is not None:
+                some = [{**row, "measured": float(v)} for row, v in zip(some, self.measured.values, strict=True)]
+                told = [name for name in ("delta_logit", "llr") if some[0][name] is not None]
+                found = {name: self.measured.compare([row[name] for row in some]) for name in told}
+                self.agreements.append((record.protein.id, found))
             self.shown = self.shown or some
             rows += some
             advance(1)
@@ -191,14 +210,16 @@ class Scanner(Worker):
         if self._table is None or self.language_model is None:
             return [None] * len(places)
         table = one(self._table, tokens)
-        ratios: list[float | None] = []
-        for each in places:
-            if len(each) > 1 and self._marginal == "masked":
-                positions, letters = zip(*((p, FIRST_RESIDUE + column) for p, column in each), strict=True)
-                ratios.append(float(masked_marginal_of(self.language_model, tokens, positions, letters)))
-            else:
-                ratios.append(float(sum(table[place] for place in each)))
+        ratios: list[float | None] = [float(sum(table[place] for place in each)) for each in places]
+        several = [number for number, each in enumerate(places) if len(each) > 1]
+        if several and self._marginal == "masked":
+            mutants = np.stack([mutate(tokens, places[number]) for number in several])
+            for number, value in zip(several, _masked(self.language_model, tokens, mutants), strict=True):
+                ratios[number] = float(value)
         return ratios
+
+
+_masked = eqx.filter_jit(masked_marginal_of)
 
 
 class Scorer(Worker):

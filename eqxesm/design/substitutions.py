@@ -94,14 +94,21 @@ def masked_marginal(
 def masked_marginal_of(
     encoder: AbstractLanguageModel,
     tokens: Int[AnyArray, " length"],
-    positions: Sequence[int],
-    letters: Sequence[int],
+    variants: Int[AnyArray, "variants length"],
     sequence_id: SequenceId = None,
-) -> Float[Array, ""]:
-    """The masked marginal of several substitutions at once, all of whose positions are masked together."""
-    tokens, where = jnp.asarray(tokens), jnp.asarray(positions)
-    hidden = _log_probabilities(encoder, tokens.at[where].set(MASK), sequence_id)
-    return (hidden[where, jnp.asarray(letters)] - hidden[where, tokens[where]]).sum()
+    *,
+    batch_size: int = 16,
+) -> Float[Array, " variants"]:
+    """The masked marginal of whole variants: all positions of a variant that differ are masked together."""
+    tokens = jnp.asarray(tokens)
+    rows = jnp.arange(len(tokens))
+
+    def ratio(variant: Int[Array, " length"]) -> Float[Array, ""]:
+        changed = variant != tokens
+        hidden = _log_probabilities(encoder, jnp.where(changed, MASK, tokens), sequence_id)
+        return jnp.where(changed, hidden[rows, variant] - hidden[rows, tokens], 0).sum()
+
+    return jax.lax.map(ratio, jnp.asarray(variants), batch_size=batch_size)
 
 
 def _log_probabilities(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from eqxesm.alphabet import CLS, EOS, MASK, VOCAB_SIZE, VOCABULARY
 from eqxesm.encoders import AbstractLanguageModel
+from eqxesm.encoders.rows import at_least_float32
 from eqxesm.errors import InputError
 from eqxesm.model import SolubilityModel
 
@@ -108,7 +109,8 @@ class PseudoLikelihoodTerm(eqx.Module):
             # At least one position, whatever is drawn.
             drawn = jax.random.uniform(key, (len(sequence),))
             hidden = drawn <= jnp.maximum(jnp.asarray(self.fraction, drawn.dtype), drawn.min())
-            return jnp.where(hidden, self._losses(sequence, seen, hidden), 0).sum() / hidden.sum().astype(jnp.float32)
+            total = jnp.where(hidden, self._losses(sequence, seen, hidden), 0).sum()
+            return total / hidden.sum().astype(total.dtype)
 
         return jax.lax.map(one, keys, batch_size=self.chunk).mean()
 
@@ -119,5 +121,7 @@ class PseudoLikelihoodTerm(eqx.Module):
         soft = place(seen)
         mask = jax.nn.one_hot(MASK, VOCAB_SIZE, dtype=soft.dtype)[None]
         soft = jnp.where(jnp.pad(hidden, 1)[:, None], mask, soft)
-        expected = jax.nn.log_softmax(self.encoder.logits(soft).astype(jnp.float32))[1:-1, _COLUMNS]
-        return -(sequence.astype(jnp.float32) * expected).sum(axis=-1)
+        logits = self.encoder.logits(soft)
+        wide = at_least_float32(logits)
+        expected = jax.nn.log_softmax(logits.astype(wide))[1:-1, _COLUMNS]
+        return -(sequence.astype(wide) * expected).sum(axis=-1)

@@ -31,7 +31,7 @@ from eqxesm.encoders.base import (
 )
 from eqxesm.encoders.config import LanguageModelConfig
 from eqxesm.encoders.layers import LMHead
-from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, normalise
+from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, at_least_float32, normalise
 from eqxesm.encoders.stack import scan_blocks
 from eqxesm.errors import InputError
 from eqxesm.hub.download import Access, commit_of, find_checkpoint, repository_of
@@ -232,7 +232,8 @@ class AbstractLanguageModel(AbstractEncoder):
         tokens = jnp.asarray(tokens)
 
         def log_probabilities(tokens: Int[Array, " length"]) -> Float[Array, "length vocab"]:
-            return jax.nn.log_softmax(self.logits(tokens, sequence_id).astype(jnp.float32))
+            logits = self.logits(tokens, sequence_id)
+            return jax.nn.log_softmax(logits.astype(at_least_float32(logits)))
 
         def masked(position: Int[Array, ""]) -> Float[Array, ""]:
             hidden = tokens.at[position].set(MASK)

@@ -9,7 +9,7 @@ from eqxesm.alphabet import FIRST_RESIDUE, STANDARD_RESIDUES, VOCAB_SIZE
 from eqxesm.checkpoint.record import About
 from eqxesm.encoders.base import AbstractEncoder, Inputs, SequenceId, as_probabilities
 from eqxesm.encoders.config import WithPropertiesConfig
-from eqxesm.encoders.rows import Features
+from eqxesm.encoders.rows import Features, at_least_float32
 
 SCALES: dict[str, dict[str, float]] = {
     # Kyte and Doolittle 1982, J Mol Biol 157:105.
@@ -86,5 +86,7 @@ class WithProperties(AbstractEncoder):
 
     def features(self, inputs: Inputs, sequence_id: SequenceId = None, *, remat: bool = False) -> Features:
         features = self.encoder.features(inputs, sequence_id, remat=remat)
-        properties = jnp.matmul(as_probabilities(inputs).astype(jnp.float32), _TABLE, precision="highest")
+        soft = as_probabilities(inputs)
+        soft = soft.astype(at_least_float32(soft))
+        properties = jnp.matmul(soft, _TABLE.astype(soft.dtype), precision="highest")
         return jnp.concatenate([properties.astype(features.dtype), features], axis=-1)

@@ -27,7 +27,7 @@ class Task:
     """A task: a folder with three tables, or one table with a column of folds that are held out in turn.
 
     `kind` is `binary` (labels 0 and 1), `classes`, `regression`, or `residues` (a letter for each residue). `most`
-    bounds the proteins of each table.
+    bounds the proteins of each table. With `strip_tags`, purification tags and what vectors leave are cut off.
     """
 
     name: str
@@ -41,9 +41,12 @@ class Task:
     fold_column: str | None = None
     where: Annotated[tuple[str, ...], Strict(False)] = ()
     most: Count | None = None
+    strip_tags: bool = False
 
     def __post_init__(self):
         split_conditions(self.where)
+        if self.strip_tags and self.kind == "residues":
+            raise InputError("strip_tags cuts residues off that have labels. Leave it out of a task of kind residues")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def _hold_out(table: Table, folds: Sequence[str], number: int) -> Split:
 def _read_table(path: Path, task: Task, max_residues: int) -> Table:
     check_input(path)
     proteins, labels, folds = [], [], []
+    cleaning = Cleaning(strip_tags=task.strip_tags)
     conditions = dict(split_conditions(task.where))
     columns = [task.sequence_column, task.label_column, *conditions, *([task.fold_column] if task.fold_column else [])]
     table = open_delimited(str(path), read_lines(str(path), path), ",", lambda header: task.sequence_column in header)
@@ -113,7 +117,7 @@ def _read_table(path: Path, task: Task, max_residues: int) -> Table:
         if any(row[name].strip() != value for name, value in conditions.items()):
             continue
         with at(place):
-            sequence = Cleaning().clean(row[task.sequence_column]).sequence
+            sequence = cleaning.clean(row[task.sequence_column]).sequence
             labels.append(_read_label(row[task.label_column].strip(), task.kind, len(sequence), max_residues))
         proteins.append(Tokenizer().encode(sequence[:max_residues]))
         folds.append(row[task.fold_column].strip() if task.fold_column else "")

@@ -2,14 +2,19 @@
 
 import csv
 
+import jax
 import numpy as np
 import pytest
+from Bio.Data.IUPACData import protein_letters_1to3
 from commands import assert_refused
+from scipy.stats import spearmanr
 
-from eqxesm import ESMC, SolubilityModel, Tokenizer
+from eqxesm import ESMC, OneHot, SolubilityModel, Tokenizer
 from eqxesm.alphabet import FIRST_RESIDUE, STANDARD_RESIDUES
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.design import integrated_gradients, masked_marginal, wild_type_marginal
+from eqxesm.design.measured import CODES
+from heads import AttentionPoolMLP, AttentionPoolMLPConfig
 
 PROTEIN = "MKVLAAGWDEFFPPLMKVLAAG"
 TAG = "MGSSHHHHHHSSGLVPRGSH"
@@ -43,6 +48,16 @@ def test_explain_tells_of_every_residue(run, write, model, stripping, tmp_path):
         np.testing.assert_allclose([float(row["attribution"]) for row in own[before:]], found, atol=1e-5)
     picture = (tmp_path / "p.svg").read_text()
     assert picture.count("<!-- W -->") == 1
+
+
+def test_explain_tells_the_weights_of_pooling(run, write, tmp_path):
+    head = AttentionPoolMLP(AttentionPoolMLPConfig(OneHot().d_model, hidden=(4,)), key=jax.random.key(0))
+    SolubilityModel(OneHot(), head).save_pretrained(tmp_path / "light")
+    words = ["--method", "pooling_weights", "-o", "out.csv", "--plot", "p.svg"]
+    status, _, err = run("explain", write("p.fasta", f">a\n{PROTEIN}\n"), *words, "--model", "light")
+    assert status == 0, err
+    assert sum(float(row["attribution"]) for row in read(tmp_path / "out.csv")) == pytest.approx(1, abs=1e-4)
+    assert_refused(run("explain", "p.fasta", *words), "head pools residues without weights. Use integrated gradients.")
 
 
 @pytest.mark.parametrize("method", ["exact", "gradient"])
@@ -90,6 +105,53 @@ def test_scan_of_listed_variants(marginal, run, write, model, encoder_folder, tm
     else:
         expected = masked_marginal(encoder, tokens)[2, STANDARD_RESIDUES.index("A")]
         assert float(first["llr"]) == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_scan_compares_with_what_was_measured(run, write, encoder_folder, tmp_path):
+    write("p.fasta", f">a\n{PROTEIN}\n")
+    variants = ["K2A", "V3W:A5C", "p.Gly7Arg", "p.[Lys2Trp;Val3Ala]", "L4D", "E10K"]
+    values = [0.1, -2, 3, 0.5, 1.5, -0.3]
+    rows = [f"{each},{value}" for each, value in zip(variants, values, strict=True)]
+    write("m.csv", "\n".join(["mutant,DMS_score", *rows, "p.Ala5=,1", "p.Ala5Ter,-3", "K2C,", "K2D,nan"]) + "\n")
+    words = ["--measured", "m.csv", "--language-model", encoder_folder]
+    status, _, err = run("scan", "p.fasta", "-o", "out.csv", *words)
+    assert status == 0, err
+    found = read(tmp_path / "out.csv")
+    assert [float(row["measured"]) for row in found] == values
+    assert (found[3]["position"], found[3]["wild_type"], found[3]["mutant"]) == ("2:3", "K:V", "W:A")
+    for name in ("delta_logit", "llr"):
+        expected = spearmanr([float(row[name]) for row in found], values).statistic
+        assert f"{name} {expected:.2f} (" in err
+    assert "4 rows without a substitution or a number left out" in err
+
+
+def test_codes_are_biopythons():
+    assert {CODES[code]: code for code in CODES} == protein_letters_1to3
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("mutant,other\nK2A,1\n", "m.csv: no column DMS_score, score, fitness, measured or value. Its columns"),
+        ("place,score\nK2A,1\n", "m.csv: no column mutant, hgvs_pro, variant, mutation or mutations. Its columns"),
+        ("mutant,score\nK2A,1\nx,2\n", "m.csv: 1 substitution with a number, expected at least 3"),
+        ("mutant,score\nA2K,1\nK2A,1\nK2C,1\n", "A2K: residue 2 is K, not A"),
+    ],
+)
+def test_a_table_of_something_else_is_refused(table, said, run, write, tmp_path):
+    write("m.csv", table)
+    write("p.fasta", f">a\n{PROTEIN}\n")
+    assert_refused(run("scan", "p.fasta", "-o", "out.csv", "--measured", "m.csv"), said)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_stopped_run_does_not_go_on_with_other_variants(run, write):
+    write("p.fasta", f">a\n{PROTEIN}\n")
+    write("v.txt", "K2A\n")
+    run("scan", "p.fasta", "-o", "out.csv", "--variants", "v.txt", "--shard", "1/2")
+    write("v.txt", "K2C\n")
+    said = "had another --variants"
+    assert_refused(run("scan", "p.fasta", "-o", "out.csv", "--variants", "v.txt", "--shard", "2/2"), said)
 
 
 def test_score_is_the_pseudo_likelihood(run, write, encoder_folder, tmp_path):
@@ -195,7 +257,8 @@ def test_design_proposes_variants(run, write, model, encoder_folder, tmp_path):
 def test_a_seed_makes_the_same_designs(run, write, tmp_path):
     write("p.fasta", f">a\n{PROTEIN}\n")
     for name, words in {"one": [], "two": [], "other": ["--seed", "1", "--method", "evolution"]}.items():
-        assert run("design", "p.fasta", "-o", f"{name}.csv", "--mutations", "2", "--budget", "80", *words)[0] == 0
+        status, _, err = run("design", "p.fasta", "-o", f"{name}.csv", "--mutations", "2", "--budget", "80", *words)
+        assert status == 0, err
     one, two, other = ((tmp_path / f"{name}.csv").read_text() for name in ("one", "two", "other"))
     assert one == two != other
 

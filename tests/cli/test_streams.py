@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
+import h5py
 import jax
 import numpy as np
 import pytest
@@ -29,6 +29,9 @@ pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 def read(path) -> object:
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            return {name: np.asarray(each).tobytes() for name, each in file.items()}
     return parquet.read_table(path).to_pylist() if path.suffix == ".parquet" else path.read_bytes()
 
 
@@ -200,37 +203,41 @@ def test_the_terminal_shows_every_row(run, write):
     assert [line.split()[0] for line in out.splitlines()] == ["id", *(f"p{number}" for number in range(COUNT))]
 
 
+KILLS = 20
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", FORMATS)
-def test_killed_runs_lose_nothing(ending, folder, tmp_path):
-    """Killed outright, at random moments, until one comes to its end."""
+@pytest.mark.parametrize(
+    ("command", "ending"),
+    [*(("predict", e) for e in FORMATS), *(("embed", e) for e in ("h5", "parquet", "safetensors"))],
+)
+def test_killed_runs_lose_nothing(command, ending, folder, encoder_folder, tmp_path):
+    """Killed outright, twenty times from the first block to the last, and resumed each time."""
     rng = np.random.default_rng(1)
-    proteins = "".join(f">p{i}\n{'MKVLAGWDE' * int(n)}\n" for i, n in enumerate(rng.integers(2, 6, 4000)))
-    (tmp_path / "p.fasta").write_text(proteins)
-    code = "from eqxesm import records; records.MOST = records.FEWEST = 4000; from eqxesm.cli.main import main; "
+    lengths = rng.integers(2, 6, 10_000)
+    (tmp_path / "p.fasta").write_text("".join(f">p{i}\n{'MKVLAGWDE' * int(n)}\n" for i, n in enumerate(lengths)))
+    block = 9 * int(lengths.sum()) // 100
+    code = f"from eqxesm import records; records.MOST = records.FEWEST = {block}; from eqxesm.cli.main import main; "
     call = "import sys; sys.exit(main(sys.argv[1:]))"
-    words = [sys.executable, "-c", code + call, "predict", "p.fasta", "--model", str(folder), "-o"]
+    model = str(folder if command == "predict" else encoder_folder)
+    words = [sys.executable, "-c", code + call, command, "p.fasta", "--model", model, "-o"]
 
     def start(out: str, *more: str) -> subprocess.Popen:
         return subprocess.Popen([*words, out, *more], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
 
-    begun = time.monotonic()
-    _, err = (first := start(f"whole.{ending}")).communicate()
-    assert first.returncode == 0, err
-    took, kills = time.monotonic() - begun, 0
-    process = start(f"out.{ending}")
-    while True:
-        try:
-            _, err = process.communicate(timeout=rng.uniform(0.3, 1.0) * took)
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            assert kills < 60
-            process = start(f"out.{ending}", "--resume")
-    assert process.returncode == 0, err
-    assert kills
+    _, err = (whole := start(f"whole.{ending}")).communicate()
+    assert whole.returncode == 0, err
+    parts = tmp_path / f".out.{ending}.parts"
+    for kill in range(KILLS):
+        process = start(f"out.{ending}", *["--resume"] * bool(kill))
+        while process.poll() is None and (not parts.exists() or len(os.listdir(parts)) < 5 * kill - 5):
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        assert not (tmp_path / f"out.{ending}").exists()
+    _, err = (last := start(f"out.{ending}", "--resume")).communicate()
+    assert last.returncode == 0, err
     assert read(tmp_path / f"out.{ending}") == read(tmp_path / f"whole.{ending}")
 
 

@@ -441,6 +441,7 @@ def real(shared):
     )
 
 
+@pytest.mark.slow
 def test_the_pool_does_not_leak(shared):
     training, validation, tests = real(shared)
     report = prepare_splits(training, validation, tests, Cleaning(), Policy()).report
@@ -452,6 +453,7 @@ def test_the_pool_does_not_leak(shared):
     cross_validation_folds([*training, *validation], Cleaning())
 
 
+@pytest.mark.slow
 def test_the_stripped_pool_is_what_pandas_keeps(shared):
     training, validation, tests = real(shared)
     splits = prepare_splits(training, validation, tests, STRIPPING, Policy(max_residues=500))

@@ -70,6 +70,7 @@ def test_the_nearest_target_counts_whatever_the_order():
     np.testing.assert_array_equal(nearest_identity(queries, both[::-1]), found)
 
 
+@pytest.mark.slow
 @needs_mmseqs
 def test_searching_with_the_few_finds_the_same():
     few = [made_up(seed, 120) for seed in range(4)]

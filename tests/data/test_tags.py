@@ -73,6 +73,7 @@ def test_enough_is_left():
             assert len(left) >= min(MIN_RESIDUES, len(leader) + size)
 
 
+@pytest.mark.slow
 def test_natural_proteins_keep_their_ends(shared):
     path = shared / "pretrain" / "unlabelled_0.fasta.gz"
     proteins = [protein for _, protein in zip(range(20_000), read_proteins(path), strict=False)]

@@ -9,7 +9,7 @@ from paths import EXAMPLES
 from training_sets import tiny
 
 from eqxesm import SolubilityModel, Tokenizer
-from eqxesm.alphabet import FIRST_RESIDUE, PAD
+from eqxesm.alphabet import FIRST_RESIDUE, PAD, STANDARD
 from eqxesm.data.proteins import read_proteins
 from eqxesm.design import gradient_times_input, integrated_gradients, mean_residue, occlusion
 from eqxesm.encoders import as_probabilities
@@ -63,6 +63,7 @@ def test_padding_and_batching_change_nothing():
     np.testing.assert_array_equal(padded[0, len(TOKENS) :], 0)
 
 
+@pytest.mark.slow
 def test_occlusion_is_what_is_lost_without_a_residue():
     model = tiny()
     found, start = occlusion(model, TOKENS, batch_size=4), mean_residue(TOKENS)
@@ -70,6 +71,23 @@ def test_occlusion_is_what_is_lost_without_a_residue():
         soft = as_probabilities(TOKENS).at[position].set(start[position])
         assert found[position] == pytest.approx(float(model(TOKENS) - model(soft)), abs=1e-5)
     assert found[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_gradient_of_the_default_model_is_that_of_finite_differences():
+    """In float64, at a soft sequence: at a hard one, extremes of windows are tied, and have no one slope."""
+    with jax.enable_x64(True):
+        default = SolubilityModel.from_pretrained()
+        model = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if eqx.is_inexact_array(x) else x, default)
+        soft = np.array(as_probabilities(Tokenizer().encode("MKVLAAGWDEFFPPLMKVLAACN")), np.float64)
+        soft[1:-1, STANDARD] = np.random.default_rng(0).dirichlet(np.ones(20), len(soft) - 2)
+        slope = eqx.filter_jit(lambda model, soft: jax.grad(model)(soft))(model, jnp.asarray(soft))
+        value = eqx.filter_jit(model)
+        for seed in range(3):
+            direction = np.random.default_rng(seed).normal(size=soft.shape)
+            # Small, since the extremes soon change places.
+            step = 1e-8 * direction
+            expected = float(value(jnp.asarray(soft + step)) - value(jnp.asarray(soft - step))) / 2e-8
+            assert float((slope * direction).sum()) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_contributions_add_up_for_the_default_model():

@@ -49,6 +49,7 @@ def test_scan_is_the_recurrence(length):
     np.testing.assert_allclose(ours, run_plainly(*arguments, chains), atol=TOLERANCE, rtol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_state_is_kept_over_many_chunks():
     length = 16 * CHUNK
     values = jnp.zeros((length, 1, 1)).at[0].set(1)
@@ -153,6 +154,7 @@ def test_batch_is_its_proteins(encoder):
         np.testing.assert_allclose(ours, encoder.features(alone), atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_recomputing_changes_no_gradient(encoder):
     tokens = Tokenizer().encode("MKTAYIAKQRQISFVKSHFSRQ")
 

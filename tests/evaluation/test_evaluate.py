@@ -381,6 +381,7 @@ def test_evaluate_file_returns_what_it_writes(write, tmp_path):
     assert format_remarks(found) == ["baselines fitted on the model's training data, by its record"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_published_set(shared, tmp_path):
     """The tag rule cannot rank the untagged, whatever the set."""

@@ -175,6 +175,23 @@ def test_light_attention_against_torch():
     np.testing.assert_allclose(score(head, features, mask), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_pooling_weights_are_those_of_the_attention():
+    torch = pytest.importorskip("torch")
+    features, mask = example()
+    config = EnsembleConfig(D_MODEL, AttentionPoolMLPConfig(D_MODEL, kernel=3), members=2)
+    head = HEADS[EnsembleConfig](config, key=KEY)
+    x = torch.tensor(np.asarray(features))[1:-1].T[None]
+    weights = []
+    for number in range(2):
+        member = jax.tree.map(lambda a, i=number: a[i] if eqx.is_array(a) else a, head.members)
+        weights.append(torch.softmax(torch_conv(member.scores, x), dim=-1)[0].mean(dim=0))
+        np.testing.assert_allclose(member.pooling_weights(features, mask)[1:-1], weights[-1], atol=1e-6)
+    found = head.pooling_weights(features, mask)
+    np.testing.assert_allclose(found[1:-1], sum(weights) / 2, atol=1e-6)
+    assert found[0] == found[-1] == 0
+    assert make("mean_pool_mlp").pooling_weights(features, mask) is None
+
+
 def test_composition_sees_frequencies_and_length_alone():
     head = CompositionMLP(CompositionMLPConfig(D_MODEL), key=jax.random.key(1))
     features, mask = example()

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from eqxesm import ESMC, ESMCConfig, InputError, OneHot
+from eqxesm import ESMC, ESMCConfig, InputError, OneHot, Tokenizer
 from eqxesm.cli.main import main
 from eqxesm.training import compare as module
 from eqxesm.training.compare import Comparison, NamedEncoder, featurise, predict_tests, run_comparison
@@ -69,6 +69,7 @@ def test_composition_tells_what_composition_decides(tmp_path, tasks, kind):
         assert metric(predicted.truth, by_seed) > 0.9
 
 
+@pytest.mark.slow
 def test_features_are_the_means_over_residues_of_every_layer(tmp_path, tasks):
     encoder = ESMC(ESMC_CONFIG, key=jax.random.key(0))
     data = read_task(tasks["binary"], tmp_path, 2046)
@@ -131,6 +132,16 @@ def test_conditions_and_the_most_proteins_hold(tmp_path):
     data = read_task(Task("t", "binary", "t", where=("publish=yes",), most=7), tmp_path, 30)
     assert [len(each) for each in (data.splits[0].training, data.splits[0].test)] == [7, 7]
     assert max(map(len, data.table.proteins)) == 32
+
+
+def test_tags_are_cut_off(tmp_path):
+    protein = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRV"
+    write_table(
+        tmp_path / "t.csv", [(f"MGSSHHHHHHSSGLVPRGSH{protein}", "1", fold) for fold in "abc"], "sequence,label,fold"
+    )
+    task = Task("t", "binary", "t.csv", fold_column="fold", strip_tags=True)
+    found = read_task(task, tmp_path, 2046).table.proteins[0]
+    np.testing.assert_array_equal(found, Tokenizer().encode(protein))
 
 
 def collect(comparison: Comparison, folder: Path, resume: bool = False) -> dict:
@@ -253,6 +264,7 @@ def test_too_few_folds_are_refused(tmp_path):
         ('name = "random"', 'name = "one-hot"', "two encoders have the same name"),
         ('name = "residues"', 'name = "classes"', "two tasks have the same name"),
         ('kind = "residues"', 'kind = "other"', "tasks.1.kind is 'other'"),
+        ('path = "residues"', 'path = "residues"\nstrip_tags = true', "strip_tags cuts residues off that have labels"),
         ('path = "residues"', 'path = "residues"\nwhere = ["a"]', "where has 'a', expected column=value"),
     ],
 )

@@ -70,6 +70,7 @@ def test_refuses_known_features_without_those_of_a_protein():
         compute().select([DATA.proteins[0], np.array([0, 5, 2], np.int32)])
 
 
+@pytest.mark.slow
 def test_a_trained_head_keeps_its_scale_and_loses_interval_and_domain():
     start, other = window_ensemble(), examples(40, 7)
     start, _ = fit(start, DATA, DATA, TrainConfig(strategy="frozen", epochs=1))
@@ -86,6 +87,7 @@ def window_ensemble() -> SolubilityModel:
     return SolubilityModel(tiny().encoder, Ensemble(config, key=jax.random.key(3)))
 
 
+@pytest.mark.slow
 def test_training_puts_what_is_pooled_on_one_scale_and_does_not_train_the_scale():
     model, config = window_ensemble(), TrainConfig(strategy="frozen", epochs=2, weight_decay=1.0)
     trained, _ = fit(model, DATA, DATA, config)

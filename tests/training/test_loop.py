@@ -54,6 +54,7 @@ def one_step(model: SolubilityModel, data: Examples, config: TrainConfig, step: 
     return eqx.combine(state.params, frozen), state, metrics
 
 
+@pytest.mark.slow
 def test_each_member_of_an_ensemble_learns_by_its_own_loss():
     data = examples(32, 0, longest=38)
     config = head_config("ensemble", OneHot().d_model, dropout=0.0)

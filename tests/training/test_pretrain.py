@@ -105,7 +105,10 @@ def test_empty_rows_count_for_nothing():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "stop"), [("esmc", 2), ("esmc", 5), ("ssm", 3)])
+@pytest.mark.parametrize(
+    ("kind", "stop"),
+    [("esmc", 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in [("esmc", 5), ("ssm", 3)])],
+)
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(corpus, tmp_path, monkeypatch, kind, stop):
     recipe = make_recipe(corpus, kind)
     pretrain(recipe, tmp_path / "whole")
@@ -131,6 +134,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(corpus, tmp_path, monke
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_it_learns_what_frequencies_do_not_tell(tmp_path, kind):
     # Every residue decides the next one, so a hidden one can be told from its neighbours.
@@ -184,6 +188,7 @@ def test_a_finished_run_says_the_same_again(corpus, run):
     assert (run / "report" / "metrics.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_pretraining_goes_on_from_a_trained_encoder(run, tmp_path):
     path = tmp_path / "more.toml"
     text = f"""
