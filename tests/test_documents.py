@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from typing import Any
 
 import jax
@@ -84,6 +85,11 @@ def check_influence(trained, error, logit, batch, labels, tokens, influence):
         slope = jax.grad(error)(trained, batch[number], labels[number])
         moved = logit(jax.tree.map(lambda a, b: a - rate * b, trained, slope), tokens) - logit(trained, tokens)
         assert float(moved) / rate == pytest.approx(float(influence[number]), rel=0.1)
+
+
+def test_the_table_of_designs_is_that_of_its_numbers():
+    table = runpy.run_path(str(ROOT / "examples" / "designs" / "table.py"))
+    assert read("examples/designs/README.md") == table["make_page"](json.loads(read("examples/designs/results.json")))
 
 
 @pytest.mark.slow

@@ -36,11 +36,18 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
             _interrupt_soon()
             return
         frame = frame.f_back
+    if isinstance(sys.exception(), KeyboardInterrupt):
+        # One is on its way, and what it leaves is being cleaned up.
+        return
+    # Compiled modules may drop it: then it comes again.
+    _interrupt_soon(1)
     raise KeyboardInterrupt
 
 
-def _interrupt_soon() -> None:
-    threading.Timer(0.01, _thread.interrupt_main).start()
+def _interrupt_soon(seconds: float = 0.01) -> None:
+    timer = threading.Timer(seconds, _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
 
 
 def _repeat_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:

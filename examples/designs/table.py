@@ -115,9 +115,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write(rows: list[dict[str, Any]]) -> None:
-    """Write the table and its numbers."""
-    results = summarise(rows)
+def make_page(results: dict[str, Any]) -> str:
+    """The page with the table."""
     count = results["proteins"]
     first = text(results["first_order"])
     lines = [
@@ -141,8 +140,7 @@ def write(rows: list[dict[str, Any]]) -> None:
         f"\nThe rank correlation of first-order and exact changes of all substitutions is {first} (median over the "
         f"same proteins)."
     )
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (HERE / "README.md").write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def text(metric: dict[str, float]) -> str:
@@ -165,7 +163,9 @@ def main() -> None:
         with open(options.out, "a") as file:
             file.write(json.dumps(done[-1]) + "\n")
         print(f"{len(done)} of {PROTEINS}", flush=True)
-    write(done)
+    results = summarise(done)
+    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "README.md").write_text(make_page(results))
 
 
 if __name__ == "__main__":

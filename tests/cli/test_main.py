@@ -278,6 +278,35 @@ def test_control_characters_of_a_model_do_not_reach_the_terminal(tmp_path):
     assert not set("\x1b\x07") & set(out + err)
 
 
+DROPPED = """
+import signal, time
+from eqxesm.cli import main
+
+def work():
+    for _ in range(1000):
+        time.sleep(0.01)
+
+def run():
+    for _ in range(2):
+        try:
+            work()
+        except KeyboardInterrupt:
+            pass
+    work()
+
+main.main = lambda: main.run_command("eqxesm", run)
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+main.start()
+"""
+
+
+def test_an_interrupt_that_a_library_drops_comes_again(tmp_path):
+    with start([sys.executable, "-c", DROPPED], cwd=tmp_path) as child:
+        out, err = child.communicate(timeout=30)
+    assert (child.returncode, out, err) == (130, "", "eqxesm: interrupted, nothing was written\n")
+
+
 INTERRUPTED = """
 import signal, sys
 from eqxesm.cli.main import start

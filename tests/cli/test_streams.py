@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,13 @@ def read(path) -> object:
     return parquet.read_table(path).to_pylist() if path.suffix == ".parquet" else path.read_bytes()
 
 
+def rounded(table: object) -> object:
+    """Without the last digits: a batch of another shape may be summed in another order."""
+    if isinstance(table, bytes):
+        return re.sub(rb"\d+\.\d+", lambda found: b"%.5f" % float(found[0]), table)
+    return [{name: round(v, 5) if isinstance(v, float) else v for name, v in row.items()} for row in table]
+
+
 def stop_at(monkeypatch, block: int, error: BaseException) -> list[int]:
     """Raise an error when a block is worked on, the first time. Returns the numbers of the blocks, as they come."""
     seen: list[int] = []
@@ -66,7 +74,7 @@ def test_blocks_give_what_one_block_gives(whole, run, tmp_path, monkeypatch):
     for ending in FORMATS:
         status, _, err = run("predict", "p.fasta", "-o", f"one.{ending}")
         assert (status, err) == (0, f"39 proteins predicted, 1 not predicted: see the notes: one.{ending}\n")
-        assert read(tmp_path / f"one.{ending}") == whole[ending]
+        assert rounded(read(tmp_path / f"one.{ending}")) == rounded(whole[ending])
     assert len(whole["parquet"]) == COUNT
 
 
