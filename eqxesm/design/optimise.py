@@ -12,11 +12,14 @@ from eqxesm.design.search import BATCH, GRADIENT_COST, Design, Search
 ASCENT = 0.15
 """Share of the budget for the ascent over soft sequences."""
 
-EVERY = 4
+EVERY = 8
 """Generations after which a gradient is taken again."""
 
 CROWD = 4
 """Guided children for each that is scored."""
+
+NATURALNESS = 0.5
+"""What the likelihood counts in drawing mutations, beside the logit, where it is limited."""
 
 CHANCE = 0.2
 """Share of the guided mutations that are by chance all the same."""
@@ -106,44 +109,57 @@ def _evolve(search: Search, guide: "Guide | None") -> None:
 
 
 class Guide:
-    """What every substitution promises: a ridge regression of the known values on gradients and on the two residues."""
+    """What every substitution promises, in the logit and in the log-likelihood.
+
+    A kernel ridge regression on the designs that are known. What it knows of a substitution is a gradient, the two
+    residues, and the place itself.
+    """
 
     def __init__(self, search: Search):
         self._search = search
         self._own = _columns(search.wild_type)
         self._gains = np.zeros((len(self._own), 20))
         self._generation = 0
-        self.promise = self.chances = self._gains
+        self.promise, self.chances = np.zeros((len(self._own), 20, 2)), self._gains
 
     def learn(self, parents: Sequence[Design]) -> None:
         """Learn from what is known now, and every few generations from a gradient at one of the parents."""
         if self._generation % EVERY == 0:
-            columns = _columns(parents[self._generation // EVERY % len(parents)].sequence)
-            slope = self._search.slope(_one_hot(columns))
-            gains = slope - slope[np.arange(len(columns)), columns][:, None]
-            self._gains = (self._gains + gains) / 2 if self._generation else gains
+            self._take_gradient(parents[self._generation // EVERY % len(parents)].sequence)
         self._generation += 1
-        letters, shape = np.eye(20), (len(self._own), 20, 20)
-        scale = self._gains[self._search.rules.free].std() + 1e-12
-        features = np.concatenate(
-            [
-                (self._gains / scale)[..., None],
-                np.broadcast_to(letters[None], shape),
-                np.broadcast_to(-letters[self._own][:, None], shape),
-            ],
-            axis=-1,
-        )
+        features = self._describe()
         known = list(self._search.known.values())
-        rows = np.stack([np.sum([features[place] for place in self._places(each.sequence)], axis=0) for each in known])
-        values = np.array([each.value - self._search.before.value for each in known])
-        weights = np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ values)
-        self.promise = features @ weights
+        has = np.zeros((len(known), len(features)))
+        for row, design in zip(has, known, strict=True):
+            row[[20 * number + column for number, column in self._places(design.sequence)]] = 1
+        rows = has @ features
+        values = np.array([[each.kept - self._search.before.kept, each.likelihood] for each in known])
+        scale = values.std(axis=0) + 1e-12
+        weights = np.linalg.solve(rows @ rows.T + has @ has.T + np.eye(len(known)), values / scale)
+        promise = (features @ (rows.T @ weights) + has.T @ weights) * scale
+        self.promise = promise.reshape(*self._gains.shape, 2)
         may = self._search.rules.free[:, None] & self._search.rules.allowed[None]
-        self.chances = may * np.exp(np.minimum(self.promise / (self.promise[may].std() + 1e-12), 10))
+        parts = self.promise / (self.promise[may].std(axis=0) + 1e-12)
+        natural = 0.0 if self._search.least is None else NATURALNESS
+        self.chances = may * np.exp(np.clip(parts[..., 0] + natural * parts[..., 1], -10, 10))
 
     def expect(self, sequence: str) -> float:
-        """What the mutations of a design promise together."""
-        return float(sum(self.promise[place] for place in self._places(sequence)))
+        """The value that the mutations of a design promise together, less that of the wild type."""
+        gain, likelihood = np.sum([self.promise[place] for place in self._places(sequence)], axis=0)
+        return self._search.judge(float(gain), float(likelihood))
+
+    def _take_gradient(self, sequence: str) -> None:
+        columns = _columns(sequence)
+        slope = self._search.slope(_one_hot(columns))
+        gains = slope - slope[np.arange(len(columns)), columns][:, None]
+        self._gains = (self._gains + gains) / 2 if self._generation else gains
+
+    def _describe(self) -> Float[np.ndarray, "substitutions features"]:
+        """What is known of every substitution but its place."""
+        letters, shape = np.eye(20), (len(self._own), 20, 20)
+        gains = self._gains / (self._gains[self._search.rules.free].std() + 1e-12)
+        new, old = np.broadcast_to(letters[None], shape), np.broadcast_to(-letters[self._own][:, None], shape)
+        return np.concatenate([gains[..., None], new, old], axis=-1).reshape(gains.size, -1)
 
     def _places(self, sequence: str) -> list[tuple[int, int]]:
         """Position and column of every mutation."""

@@ -99,7 +99,7 @@ class Search:
             raise InputError("naturalness needs a language model. Name an ESM-C with --language-model.")
         self.objective, self.rules, self.budget, self.rng = objective, rules, budget, rng
         self.wild_type = rules.wild_type
-        self._least = least_likelihood
+        self.least = least_likelihood
         # Proteins of similar length share what is compiled.
         self._length = -(-(len(self.wild_type) + 2) // GRID) * GRID
         self.known: dict[str, Design] = {}
@@ -121,14 +121,17 @@ class Search:
     def slope(self, soft: Float[np.ndarray, "residues 20"]) -> Float[np.ndarray, "residues 20"]:
         """The gradient of the value with respect to a soft sequence."""
         self.budget -= GRADIENT_COST
-        weight = 0.0 if self._least is None else 1 / max(len(soft), 1)
+        weight = 0.0 if self.least is None else 1 / max(len(soft), 1)
         found = _slope(self.objective, self._place(soft), jnp.asarray(weight, jnp.float32))
         return np.asarray(found)[1 : len(soft) + 1, STANDARD]
 
     def _make(self, sequence: str, whole: float, kept: float, left_out: float, likelihood: float) -> Design:
         change = likelihood - self._likelihood
-        missing = 0.0 if self._least is None else max(0.0, self._least - change)
-        return Design(sequence, kept - missing, whole, kept, left_out, change)
+        return Design(sequence, self.judge(kept, change), whole, kept, left_out, change)
+
+    def judge(self, kept: float, likelihood: float) -> float:
+        """What is optimised: the logit, less what is missing of the least change of the log-likelihood."""
+        return kept - (0.0 if self.least is None else max(0.0, self.least - likelihood))
 
     def _run(self, sequences: Sequence[str]) -> Scores:
         tokens = [Tokenizer().encode(each) for each in sequences]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from commands import assert_refused
 from pyarrow import parquet
+from safetensors.numpy import load_file
 
 from eqxesm.predict import Predictor
 
@@ -33,6 +34,9 @@ def read(path) -> object:
     if path.suffix == ".h5":
         with h5py.File(path) as file:
             return {name: np.asarray(each).tobytes() for name, each in file.items()}
+    if path.suffix == ".safetensors":
+        # Its metadata is in no order.
+        return {name: each.tobytes() for name, each in load_file(path).items()}
     return parquet.read_table(path).to_pylist() if path.suffix == ".parquet" else path.read_bytes()
 
 

@@ -5,12 +5,13 @@ import jax
 import numpy as np
 import pytest
 from checkpoints import make_encoder
+from sklearn.linear_model import Ridge
 from training_sets import tiny
 
 from eqxesm import InputError, SolubilityModel
 from eqxesm.alphabet import STANDARD_RESIDUES
-from eqxesm.design.constraints import Constraints, Rules, mutations, parse_positions
-from eqxesm.design.optimise import design_by_chance, design_by_gradient
+from eqxesm.design.constraints import Constraints, Rules, find_changes, mutations, parse_positions
+from eqxesm.design.optimise import Guide, design_by_chance, design_by_gradient
 from eqxesm.design.search import Objective, Search, choose, split_members
 from eqxesm.design.substitutions import score_substitutions
 from heads import Ensemble, EnsembleConfig, MeanPoolMLPConfig
@@ -115,6 +116,30 @@ def test_the_best_single_substitution_is_found(method):
     table = score_substitutions(model, model.tokenize(model.clean(PROTEIN)))
     best = max(found.known.values(), key=lambda each: each.value)
     assert best.value - found.before.value == pytest.approx(table[16:].max(), abs=1e-5)
+
+
+def test_the_guide_is_a_ridge_regression_on_substitutions():
+    """As scikit-learn fits it, with a column for each place beside what is known of the substitution."""
+    found = search(budget=60)
+    rng = np.random.default_rng(0)
+    designs = [
+        changed(PROTEIN, *((int(n) + 1, "ACDE"[k % 4]) for k, n in enumerate(rng.choice(23, 2)))) for _ in range(30)
+    ]
+    known = found.score([each for each in designs if each != PROTEIN])
+    guide = Guide(found)
+    guide.learn(known)
+    columns = np.concatenate([guide._describe(), np.eye(20 * len(PROTEIN))], axis=1)
+    rows = np.stack([
+        sum(columns[20 * n + STANDARD_RESIDUES.index(each.sequence[n])] for n in find_changes(PROTEIN, each.sequence))
+        for each in found.known.values()
+    ])  # fmt: skip
+    gains = np.array([each.kept - found.before.kept for each in found.known.values()])
+    ridge = Ridge(alpha=1, fit_intercept=False).fit(rows, gains / gains.std())
+    expected = (columns @ ridge.coef_ * gains.std()).reshape(-1, 20)
+    np.testing.assert_allclose(guide.promise[..., 0], expected, atol=1e-6 * np.abs(expected).max())
+    pair = changed(PROTEIN, (3, "W"), (9, "Y"))
+    both = expected[2, STANDARD_RESIDUES.index("W")] + expected[8, STANDARD_RESIDUES.index("Y")]
+    assert guide.expect(pair) == pytest.approx(both, rel=1e-4)
 
 
 def test_scores_are_those_of_the_members():
