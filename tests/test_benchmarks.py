@@ -128,6 +128,7 @@ def test_activations_scale_as_they_must():
     assert size(100, remat=True) == pytest.approx(stream + worked_on)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_activations_are_what_xla_plans(remat):
     config = ESMCConfig(layers=6, d_model=128, heads=4, d_ffn=352, lm_head=False)
@@ -178,6 +179,7 @@ for name, case in CASES.items():
 """
 
 
+@pytest.mark.slow
 def test_hostile_input_is_read_in_time_that_grows_with_its_size():
     """What took time by the square of the size would take hours here."""
     done = subprocess.run(

@@ -15,6 +15,9 @@ ASCENT = 0.15
 EVERY = 8
 """Generations after which a gradient is taken again."""
 
+IDLE = 5
+"""Generations in a row without a new design, after which there is none left to find."""
+
 CROWD = 4
 """Guided children for each that is scored."""
 
@@ -90,7 +93,7 @@ def _evolve(search: Search, guide: "Guide | None") -> None:
     """The best designs exchange mutations and get new ones, drawn evenly or by what they promise."""
     search.score(list(_random_designs(search, 2 * BATCH)))
     idle = 0
-    while search.budget > 0 and search.known and idle < 20:
+    while search.budget > 0 and search.known and idle < IDLE:
         parents = sorted(search.known.values(), key=lambda each: -each.value)[:BATCH]
         if guide:
             guide.learn(parents)

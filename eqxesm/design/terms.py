@@ -21,7 +21,7 @@ from eqxesm.model import SolubilityModel
 ORDER = "ARNDCQEGHILKMFPSTWYV"
 """Columns of a soft sequence, in the order of the three-letter names."""
 
-_COLUMNS = np.array([VOCABULARY.index(letter) for letter in ORDER])
+_COLUMNS = np.array([VOCABULARY.index(letter) for letter in ORDER], np.int32)
 
 Sequence = Float[Array, "length 20"]
 Scalars = dict[str, Float[Array, ""]]

@@ -59,6 +59,7 @@ def test_gaps_give_the_identity_that_biopython_counts():
     np.testing.assert_allclose(nearest_identity(queries, [target]), expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 @needs_mmseqs
 def test_the_nearest_target_counts_whatever_the_order():
     targets = [made_up(seed, 120) for seed in range(5)]
@@ -78,6 +79,7 @@ def test_searching_with_the_few_finds_the_same():
     np.testing.assert_allclose(nearest_identity_to_few(proteins, few), nearest_identity(proteins, few), rtol=1e-12)
 
 
+@pytest.mark.slow
 @needs_mmseqs
 def test_either_sequence_may_be_covered():
     domain, other = made_up(5, 80), made_up(12, 80)

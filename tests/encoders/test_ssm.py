@@ -68,6 +68,7 @@ def test_fast_decay_neither_overflows_nor_spoils_the_gradient():
     assert all(np.isfinite(each).all() for each in pull(jnp.ones_like(outputs)))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_recurrence():
     arguments, chains = make_arguments(2 * CHUNK + 9)
 

@@ -219,6 +219,7 @@ def test_one_step_is_that_of_torch():
         np.testing.assert_allclose(layer.bias, theirs[2 * number + 1].detach(), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_batches_have_the_losses_of_their_proteins_alone():
     """Filled up with padding and empty rows, against every protein at its own length."""
     config, rng = TrainConfig(tokens_per_batch=64), np.random.default_rng(0)
