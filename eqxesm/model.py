@@ -25,7 +25,7 @@ from eqxesm.domain import Domain
 from eqxesm.encoders import AbstractEncoder, Inputs, cast, load_encoder, residue_mask
 from eqxesm.encoders.base import in_vocabulary
 from eqxesm.encoders.lora import describe_lora
-from eqxesm.encoders.rows import Features, at_least_float32
+from eqxesm.encoders.rows import Features
 from eqxesm.errors import InputError, at
 from eqxesm.forms import (
     Calibration,
@@ -43,7 +43,7 @@ from eqxesm.hub.upload import push_saved
 from eqxesm.inference import Mapper, show_progress
 from eqxesm.sequences import as_sequence, as_text, is_missing
 from heads import AbstractHead
-from heads.pooling import mean_pool
+from heads.pooling import at_least_float32, mean_pool
 
 DEFAULT = "default"
 """Name of the model that is shipped inside the package."""

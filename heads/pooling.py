@@ -10,7 +10,7 @@ from heads.base import Features, Mask, Pooled
 
 
 def at_least_float32(x: Float[Array, "..."]) -> jnp.dtype:
-    """The precision of sums."""
+    """The precision of sums, norms, softmax and rotary embeddings, which must not run in half."""
     return max(x.dtype, jnp.dtype(jnp.float32), key=lambda dtype: dtype.itemsize)
 
 

@@ -16,7 +16,7 @@ EVERY = 8
 """Generations after which a gradient is taken again."""
 
 IDLE = 5
-"""Generations in a row without a new design, after which there is none left to find."""
+"""The search ends after this many generations in a row without a new design."""
 
 CROWD = 4
 """Guided children for each that is scored."""

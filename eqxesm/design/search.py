@@ -46,7 +46,7 @@ class Objective(eqx.Module):
         kept, out = split_members(len(logits))
         likelihood = jnp.zeros(())
         if self.language_model is not None:
-            expected = jax.nn.log_softmax(self.language_model.logits(inputs).astype(jnp.float32))
+            expected = self.language_model.log_probabilities(inputs)
             likelihood = jnp.where(residue_mask(inputs)[:, None], as_probabilities(inputs) * expected, 0).sum()
         return Scores(logits.mean(), logits[kept].mean(), logits[out].mean(), likelihood)
 

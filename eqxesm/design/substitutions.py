@@ -69,7 +69,7 @@ def wild_type_marginal(
     Meier et al. 2021, doi:10.1101/2021.07.09.450648, call it the wild-type marginal.
     """
     tokens = jnp.asarray(tokens)
-    return _ratios(_log_probabilities(encoder, tokens, sequence_id), tokens)
+    return _ratios(encoder.log_probabilities(tokens, sequence_id), tokens)
 
 
 def masked_marginal(
@@ -86,7 +86,7 @@ def masked_marginal(
     tokens = jnp.asarray(tokens)
 
     def masked(position: Int[Array, ""]) -> Float[Array, " vocab"]:
-        return _log_probabilities(encoder, tokens.at[position].set(MASK), sequence_id)[position]
+        return encoder.log_probabilities(tokens.at[position].set(MASK), sequence_id)[position]
 
     return _ratios(jax.lax.map(masked, jnp.arange(len(tokens)), batch_size=batch_size), tokens)
 
@@ -105,16 +105,10 @@ def masked_marginal_of(
 
     def ratio(variant: Int[Array, " length"]) -> Float[Array, ""]:
         changed = variant != tokens
-        hidden = _log_probabilities(encoder, jnp.where(changed, MASK, tokens), sequence_id)
+        hidden = encoder.log_probabilities(jnp.where(changed, MASK, tokens), sequence_id)
         return jnp.where(changed, hidden[rows, variant] - hidden[rows, tokens], 0).sum()
 
     return jax.lax.map(ratio, jnp.asarray(variants), batch_size=batch_size)
-
-
-def _log_probabilities(
-    encoder: AbstractLanguageModel, tokens: Int[Array, " length"], sequence_id: SequenceId
-) -> Float[Array, "length vocab"]:
-    return jax.nn.log_softmax(encoder.logits(tokens, sequence_id).astype(jnp.float32))
 
 
 def _ratios(log_probabilities: Float[Array, "length vocab"], tokens: Int[Array, " length"]) -> Table:

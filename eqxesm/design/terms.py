@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from eqxesm.alphabet import CLS, EOS, MASK, VOCAB_SIZE, VOCABULARY
 from eqxesm.encoders import AbstractLanguageModel
-from eqxesm.encoders.rows import at_least_float32
 from eqxesm.errors import InputError
 from eqxesm.model import SolubilityModel
 
@@ -121,7 +120,5 @@ class PseudoLikelihoodTerm(eqx.Module):
         soft = place(seen)
         mask = jax.nn.one_hot(MASK, VOCAB_SIZE, dtype=soft.dtype)[None]
         soft = jnp.where(jnp.pad(hidden, 1)[:, None], mask, soft)
-        logits = self.encoder.logits(soft)
-        wide = at_least_float32(logits)
-        expected = jax.nn.log_softmax(logits.astype(wide))[1:-1, _COLUMNS]
-        return -(sequence.astype(wide) * expected).sum(axis=-1)
+        expected = self.encoder.log_probabilities(soft)[1:-1, _COLUMNS]
+        return -(sequence.astype(expected.dtype) * expected).sum(axis=-1)

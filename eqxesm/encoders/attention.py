@@ -12,7 +12,8 @@ from equinox.nn import LayerNorm, Linear
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from eqxesm.encoders.config import ESMCConfig
-from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, at_least_float32, normalise, project, save
+from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, normalise, project, save
+from heads.pooling import at_least_float32
 
 HeadVectors = Float[Array, "heads length d_head"]
 Turns = tuple[Float[Array, "length half"], Float[Array, "length half"]]

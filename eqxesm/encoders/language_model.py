@@ -31,11 +31,12 @@ from eqxesm.encoders.base import (
 )
 from eqxesm.encoders.config import LanguageModelConfig
 from eqxesm.encoders.layers import LMHead
-from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, at_least_float32, normalise
+from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, normalise
 from eqxesm.encoders.stack import scan_blocks
 from eqxesm.errors import InputError
 from eqxesm.hub.download import Access, commit_of, find_checkpoint, repository_of
 from eqxesm.hub.upload import push_saved
+from heads.pooling import at_least_float32
 
 Model = TypeVar("Model", bound="AbstractLanguageModel")
 
@@ -207,6 +208,11 @@ class AbstractLanguageModel(AbstractEncoder):
             raise InputError("the encoder has no LM head. Port a checkpoint that has one.")
         return self.lm_head(self.features(inputs, sequence_id, remat=remat))
 
+    def log_probabilities(self, inputs: Inputs, sequence_id: SequenceId = None) -> Float[Array, "length vocab"]:
+        """Logarithms of what the language-model head expects at each position, in at least float32."""
+        logits = self.logits(inputs, sequence_id)
+        return jax.nn.log_softmax(logits.astype(at_least_float32(logits)))
+
     def run_blocks(
         self, inputs: Inputs, sequence_id: SequenceId, chosen: tuple[int, ...], remat: bool
     ) -> tuple[Features, Float[Array, "chosen length d_model"]]:
@@ -231,17 +237,13 @@ class AbstractLanguageModel(AbstractEncoder):
         check_tokens(tokens)
         tokens = jnp.asarray(tokens)
 
-        def log_probabilities(tokens: Int[Array, " length"]) -> Float[Array, "length vocab"]:
-            logits = self.logits(tokens, sequence_id)
-            return jax.nn.log_softmax(logits.astype(at_least_float32(logits)))
-
         def masked(position: Int[Array, ""]) -> Float[Array, ""]:
             hidden = tokens.at[position].set(MASK)
-            return log_probabilities(hidden)[position, tokens[position]]
+            return self.log_probabilities(hidden, sequence_id)[position, tokens[position]]
 
         positions = jnp.arange(len(tokens))
         if one_pass:
-            scores = log_probabilities(tokens)[positions, tokens]
+            scores = self.log_probabilities(tokens, sequence_id)[positions, tokens]
         else:
             scores = jax.lax.map(masked, positions, batch_size=batch_size)
         letters = residue_mask(tokens) & (tokens != MASK)

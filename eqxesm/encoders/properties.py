@@ -9,7 +9,8 @@ from eqxesm.alphabet import FIRST_RESIDUE, STANDARD_RESIDUES, VOCAB_SIZE
 from eqxesm.checkpoint.record import About
 from eqxesm.encoders.base import AbstractEncoder, Inputs, SequenceId, as_probabilities
 from eqxesm.encoders.config import WithPropertiesConfig
-from eqxesm.encoders.rows import Features, at_least_float32
+from eqxesm.encoders.rows import Features
+from heads.pooling import at_least_float32
 
 SCALES: dict[str, dict[str, float]] = {
     # Kyte and Doolittle 1982, J Mol Biol 157:105.

@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from eqxesm.encoders.product import product
+from heads.pooling import at_least_float32
 
 Features = Float[Array, "length d_model"]
 
@@ -28,11 +29,6 @@ SAVED = "saved"
 def save(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Keep a result for the backward pass."""
     return checkpoint_name(x, SAVED)
-
-
-def at_least_float32(x: Float[Array, "..."]) -> jnp.dtype:
-    """The precision of norms, softmax and rotary embeddings, which must not run in half."""
-    return max(x.dtype, jnp.dtype(jnp.float32), key=lambda dtype: dtype.itemsize)
 
 
 def project(layer: Linear | Callable, x: Float[Array, "length d_in"]) -> Float[Array, "length d_out"]:

@@ -16,7 +16,8 @@ from eqxesm.checkpoint.record import About
 from eqxesm.encoders.attention import FAR
 from eqxesm.encoders.config import SSMConfig
 from eqxesm.encoders.language_model import AbstractLanguageModel
-from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, at_least_float32, normalise, project, repeat, save
+from eqxesm.encoders.rows import NORM_EPS, ChainIds, Features, normalise, project, repeat, save
+from heads.pooling import at_least_float32
 
 CHUNK = 32
 """Positions of a chunk: within one, the recurrence is worked out by products; between them, by a scan."""

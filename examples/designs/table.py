@@ -89,7 +89,7 @@ def design(sequence: str, number: int, objective: Objective) -> dict[str, Any]:
                 "kept": best.kept - before.kept,
                 "left_out": best.left_out - before.left_out,
                 "likelihood": best.likelihood,
-                "tags": list(find_tags(best.sequence)[:2]) != [0, len(sequence)],
+                "tags": find_tags(best.sequence)[:2] != (0, len(sequence)),
             }
     return found
 
