@@ -37,6 +37,9 @@ STANDARD = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
 RESIDUES = "".join(VOCABULARY[FIRST_RESIDUE : LAST_RESIDUE + 1])
 
 
+BREAK = "|"
+"""Joins the chains of a complex."""
+
 CONTEXT_RESIDUES = 2046
 """Residues of the longest protein that ESM-C was trained on: 2,048 tokens."""
 
@@ -100,6 +103,10 @@ class Tokenizer:
             tokens.append(token)
         return np.array([*tokens, EOS], np.int32)
 
+    def encode_apart(self, sequence: str) -> Int[np.ndarray, " length"]:
+        """Encode chains that are joined with `|` as proteins in one row, each from its `<cls>` to its `<eos>`."""
+        return np.concatenate([self.encode(chain) for chain in sequence.split(BREAK)])
+
     def encode_batch(
         self, sequences: Sequence[str | Sequence[str]], length: int | None = None
     ) -> Int[np.ndarray, "batch length"]:
@@ -134,7 +141,13 @@ class Tokenizer:
 def _join_chains(sequence: Any) -> str:
     if is_text(sequence) or is_missing(sequence):
         return as_text(sequence, "sequence")
-    return "|".join(as_text(chain, f"chain {n}") for n, chain in enumerate(as_sequence(sequence, "chains"), 1))
+    return BREAK.join(as_text(chain, f"chain {n}") for n, chain in enumerate(as_sequence(sequence, "chains"), 1))
+
+
+def letter_rows(sequence: str) -> Int[np.ndarray, " letters"]:
+    """Which of the tokens of `Tokenizer.encode_apart` is each letter. A `|` has the `<cls>` behind it."""
+    breaks = np.array([letter == BREAK for letter in sequence], np.int32)
+    return np.arange(1, len(sequence) + 1, dtype=np.int32) + np.cumsum(breaks, dtype=np.int32)
 
 
 def pad(rows: Sequence[Int[np.ndarray, " _"]], length: int | None = None) -> Int[np.ndarray, "batch length"]:

@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from safetensors import safe_open
 
-from eqxesm.alphabet import CONTEXT_RESIDUES, Tokenizer
+from eqxesm.alphabet import BREAK, CONTEXT_RESIDUES, Tokenizer, is_residue
 from eqxesm.checkpoint import tensors
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.data.windows import cut_windows
 from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel, residue_mask
+from eqxesm.encoders.base import chain_ids
 from eqxesm.errors import InputError, at, missing_extra
 from eqxesm.files import replace_file
 from eqxesm.inference import Mapper, map_proteins
@@ -50,9 +51,9 @@ class Represent(eqx.Module):
 
     def __call__(self, tokens: Int[Array, " length"]) -> Float[Array, "..."]:
         if self.layer is None or not isinstance(self.encoder, AbstractLanguageModel):
-            states = self.encoder.features(tokens)
+            states = self.encoder.features(tokens, chain_ids(tokens))
         else:
-            states = self.encoder(tokens, hidden_states=(self.layer,)).hidden_states[0]
+            states = self.encoder(tokens, chain_ids(tokens), hidden_states=(self.layer,)).hidden_states[0]
         return POOLS[self.pool](states.astype(jnp.float32), residue_mask(tokens))
 
 
@@ -76,8 +77,8 @@ def embed(
     tokens = []
     for number, sequence in enumerate(as_sequence(sequences, "sequences"), 1):
         with at(f"sequence {number}"):
-            cleaned = Cleaning().clean(as_text(sequence, "sequence"))
-            tokens.append(Tokenizer().encode(cleaned.sequence))
+            cleaned = Cleaning().clean_chains(as_text(sequence, "sequence"))
+            tokens.append(Tokenizer().encode_apart(cleaned.sequence))
     function = Represent(encoder, layer, pool)
     found = map_proteins(function, tokens, tokens_per_batch=tokens_per_batch, progress=progress)
     return [_cut(states, each, pool) for states, each in zip(found, tokens, strict=True)]
@@ -85,7 +86,7 @@ def embed(
 
 def _cut(states: np.ndarray, tokens: np.ndarray, pool: str) -> np.ndarray:
     """The rows of residues, without <cls>, <eos> and padding."""
-    return states[1 : len(tokens) - 1] if pool == "residue" else states
+    return states[: len(tokens)][is_residue(tokens)] if pool == "residue" else states
 
 
 class Embedder(Worker):
@@ -117,12 +118,12 @@ class Embedder(Worker):
         self._by_residue = Mapper(Represent(encoder, layer, "residue")) if windows else None
 
     def clean(self, sequence: str) -> Cleaned:
-        cleaned = self._cleaning.clean(sequence)
-        if len(cleaned.sequence) <= CONTEXT_RESIDUES:
+        cleaned = self._cleaning.clean_chains(sequence)
+        if _longest_chain(cleaned.sequence) <= CONTEXT_RESIDUES:
             return cleaned
         note = f"longer than what ESM-C was trained on ({CONTEXT_RESIDUES:,} residues)"
         if self._by_residue is not None:
-            windows = len(cut_windows(len(cleaned.sequence), CONTEXT_RESIDUES))
+            windows = sum(len(cut_windows(len(chain), CONTEXT_RESIDUES)) for chain in cleaned.chains)
             note = f"mean of {windows} overlapping windows of {CONTEXT_RESIDUES:,} residues"
         return cleaned.add(note)
 
@@ -137,7 +138,9 @@ class Embedder(Worker):
         usable = self.pick_usable(records, looked)
         sequences = {record.protein.id: cleaned.sequence for record, cleaned in usable}
         longest = math.inf if self._by_residue is None else CONTEXT_RESIDUES
-        whole = {name: Tokenizer().encode(each) for name, each in sequences.items() if len(each) <= longest}
+        whole = {
+            name: Tokenizer().encode_apart(each) for name, each in sequences.items() if _longest_chain(each) <= longest
+        }
         found = self._mapper(list(whole.values()), advance, more=more)
         states = {
             name: _cut(each, tokens, self._pool) for (name, tokens), each in zip(whole.items(), found, strict=True)
@@ -153,16 +156,24 @@ class Embedder(Worker):
 
     def _embed_windows(self, sequence: str, by_residue: Any) -> Float[np.ndarray, "..."]:
         """States of every residue, a mean over the windows that it is in, and then pooled."""
-        windows = cut_windows(len(sequence), CONTEXT_RESIDUES)
-        tokens = [Tokenizer().encode(sequence[window]) for window in windows]
-        found = by_residue(tokens, lambda _: None)
-        total = np.zeros((len(sequence), found[0].shape[1]), np.float32)
-        seen = np.zeros((len(sequence), 1), np.float32)
-        for window, each, own in zip(windows, tokens, found, strict=True):
-            total[window] += _cut(own, each, "residue")
-            seen[window] += 1
-        states = total / seen
+        states = np.concatenate([_average_windows(chain, by_residue) for chain in sequence.split(BREAK)])
         return {"mean": states.mean(0), "max": states.max(0), "residue": states}[self._pool]
+
+
+def _longest_chain(sequence: str) -> int:
+    return max(map(len, sequence.split(BREAK)))
+
+
+def _average_windows(chain: str, by_residue: Any) -> Float[np.ndarray, "residues d_model"]:
+    windows = cut_windows(len(chain), CONTEXT_RESIDUES)
+    tokens = [Tokenizer().encode(chain[window]) for window in windows]
+    found = by_residue(tokens, lambda _: None)
+    total = np.zeros((len(chain), found[0].shape[1]), np.float32)
+    seen = np.zeros((len(chain), 1), np.float32)
+    for window, each, own in zip(windows, tokens, found, strict=True):
+        total[window] += _cut(own, each, "residue")
+        seen[window] += 1
+    return total / seen
 
 
 def import_h5py() -> Any:

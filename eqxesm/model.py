@@ -23,7 +23,7 @@ from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.domain import Domain
 from eqxesm.encoders import AbstractEncoder, Inputs, cast, load_encoder, residue_mask
-from eqxesm.encoders.base import in_vocabulary
+from eqxesm.encoders.base import chain_ids, in_vocabulary
 from eqxesm.encoders.lora import describe_lora
 from eqxesm.encoders.rows import Features
 from eqxesm.errors import InputError, at
@@ -145,7 +145,11 @@ class SolubilityModel(eqx.Module):
         self, inputs: Inputs, *, key: PRNGKeyArray | None = None, remat: bool = False
     ) -> Float[Array, " members"]:
         """Logits of one protein by every member of the head; one, if the head is no ensemble."""
-        return self._score(self.encoder.features(inputs, remat=remat), inputs, key)
+        return self._score(self.features(inputs, remat=remat), inputs, key)
+
+    def features(self, inputs: Inputs, *, remat: bool = False) -> Features:
+        """Features by the encoder. Chains, each from its `<cls>`, do not see each other."""
+        return self.encoder.features(inputs, chain_ids(inputs), remat=remat)
 
     def _score(self, features: Features, inputs: Inputs, key: PRNGKeyArray | None) -> Float[Array, " members"]:
         # The head is small and proteins are ranked by its logit, so it runs in at least float32.
@@ -165,7 +169,7 @@ class SolubilityModel(eqx.Module):
 
     def probability_and_distance(self, inputs: Inputs) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """The probability, and the distance to the training proteins by `domain`; NaN without one."""
-        features = self.encoder.features(inputs)
+        features = self.features(inputs)
         probability = self._calibrate(self._score(features, inputs, None).mean())
         if self.domain is None:
             return probability, jnp.array(jnp.nan)
@@ -173,12 +177,17 @@ class SolubilityModel(eqx.Module):
         return probability, self.domain.distance(pooled)
 
     def clean(self, sequence: str) -> Cleaned:
-        """Clean a sequence as the training data were. Proteins over the length limit are refused."""
-        return self.judge_length(self.cleaning.clean(as_text(sequence, "sequence")))
+        """Clean a sequence as the training data were. Proteins over the length limit are refused.
 
-    def judge_length(self, cleaned: Cleaned) -> Cleaned:
-        """Refuse a protein over the length limit, and note one that is longer or shorter than any in training."""
+        Chains of a complex are joined with `|`. Each is read by itself, and their residues are pooled together.
+        """
+        return self.judge(self.cleaning.clean_chains(as_text(sequence, "sequence")))
+
+    def judge(self, cleaned: Cleaned) -> Cleaned:
+        """Refuse a protein over the length limit, and note what is unlike those of training: length, several chains."""
         length, limits = len(cleaned.sequence), self.limits
+        if len(cleaned.chains) > 1:
+            cleaned = cleaned.add("the model was trained on single chains")
         if length > limits.max_residues:
             most = f"this model accepts at most {limits.max_residues:,}"
             raise InputError(
@@ -196,7 +205,7 @@ class SolubilityModel(eqx.Module):
         """Tokens of a protein that `clean` has cleaned."""
         if not isinstance(cleaned, Cleaned):
             raise InputError(f"expected what clean returns, got {type(cleaned).__name__}")
-        return Tokenizer().encode(cleaned.sequence)
+        return Tokenizer().encode_apart(cleaned.sequence)
 
     def predict(
         self, sequences: Iterable[Any], *, tokens_per_batch: int | None = None, progress: bool = False

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqxesm.alphabet import Tokenizer
+from eqxesm.alphabet import BREAK, Tokenizer
 from eqxesm.data.cleaning import Cleaned
 from eqxesm.data.protein import Protein
 from eqxesm.data.windows import cut_windows
@@ -47,17 +47,17 @@ class Predictor(Worker):
         self.parameters = self._mapper.parameters
 
     def clean(self, sequence: str) -> Cleaned:
-        cleaned = self.model.cleaning.clean(sequence)
-        windows = cut_windows(len(cleaned.sequence), self._longest)
+        cleaned = self.model.cleaning.clean_chains(sequence)
+        windows = _cut(cleaned.sequence, self._longest)
         if self._windows and len(windows) > 1:
             note = f"mean of {len(windows)} overlapping windows of {self._longest:,} residues"
             return cleaned.add(note)
-        return self.model.judge_length(cleaned)
+        return self.model.judge(cleaned)
 
     def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> list[Prediction]:
         sequences = [cleaned.sequence for cleaned, _ in looked if cleaned is not None]
-        windows = [cut_windows(len(each), self._longest) for each in sequences]
-        tokens = [Tokenizer().encode(each[w]) for each, own in zip(sequences, windows, strict=True) for w in own]
+        windows = [_cut(each, self._longest) for each in sequences]
+        tokens = [Tokenizer().encode_apart(each) for own in windows for each in own]
         found = self.model.predict_with_distance(tokens, self._mapper, advance, more=more)
         starts = np.cumsum([0, *map(len, windows)])[:-1]
         counts = np.array([len(own) for own in windows], np.float32)
@@ -75,8 +75,15 @@ class Predictor(Worker):
         return rows
 
 
+def _cut(sequence: str, longest: int) -> list[str]:
+    """The sequence; if it is too long, overlapping windows of every chain."""
+    if len(sequence) <= longest:
+        return [sequence]
+    return [chain[window] for chain in sequence.split(BREAK) for window in cut_windows(len(chain), longest)]
+
+
 def _make_row(protein: Protein, probability: float | None, calibration: Calibration, note: str) -> Prediction:
-    length = len(protein.residues)
+    length = protein.count()
     if probability is None:
         return Prediction(protein.id, length, None, None, None, None, note)
     low, high = calibration.interval(probability) or (None, None)

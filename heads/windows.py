@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import MaxLen
@@ -87,15 +88,17 @@ class WindowMLP(PooledHead):
 def window_means(
     values: Float[Array, "length properties"], mask: Mask, windows: Sequence[int]
 ) -> list[Float[Array, "length properties"]]:
-    """Means over the residues of a window around each position; at the ends of the protein it is shorter."""
-    length, reach = mask.shape[0], max(windows, default=1) // 2
-    # The number of residues is the last column.
-    columns = jnp.concatenate([masked(values, mask), mask[:, None].astype(values.dtype)], axis=1)
-    total = jnp.cumsum(jnp.pad(columns, ((reach + 1, reach), (0, 0))), axis=0)
+    """Means over the residues of a window around each position; at the ends of a chain it is shorter."""
+    places = jnp.arange(mask.shape[0], dtype=jnp.int32)
+    # A chain is what lies between two positions that are no residues.
+    start = jax.lax.cummax(jnp.where(mask, 0, places + 1))
+    stop = jax.lax.cummin(jnp.where(mask, mask.shape[0], places), reverse=True)
+    total = jnp.cumsum(jnp.pad(masked(values, mask), ((1, 0), (0, 0))), axis=0)
 
     def mean(window: int) -> Float[Array, "length properties"]:
-        first, last = reach - window // 2, reach + window // 2 + 1
-        sums = total[last : last + length] - total[first : first + length]
-        return sums[:, :-1] / jnp.maximum(sums[:, -1:], 1)
+        first = jnp.maximum(places - window // 2, start)
+        last = jnp.minimum(places + window // 2 + 1, stop)
+        number = jnp.maximum(last - first, 1).astype(values.dtype)
+        return (total[last] - total[first]) / number[:, None]
 
     return [mean(window) for window in windows]

@@ -91,7 +91,7 @@ BAD = {
     "MK.V": "gap '.'",
     "MK*V": "stop '*' inside",
     "MKé": "character 'é'",
-    "M|K": "character '|'",
+    "M:K": "character ':'",
     "M" * 61: "61 residues; this model accepts at most 60",
 }
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from eqxesm import tables
-from eqxesm.cli.arguments import MODEL_HELP, needs_extra
+from eqxesm.cli.arguments import needs_extra
 from eqxesm.cli.compilation import add_compilation_cache
 from eqxesm.cli.streams import add_proteins, check_paths, write_in_parts
 from eqxesm.errors import InputError
 from eqxesm.files import check_writable, expand_user
 
-LANGUAGE_MODEL_HELP = f"an ESM-C with its head: {MODEL_HELP}"
+LANGUAGE_MODEL_HELP = "an ESM-C with its language-model head: folder or Hugging Face Hub repository"
 
 
 def add_rows(parser: ArgumentParser) -> None:

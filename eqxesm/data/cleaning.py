@@ -5,12 +5,13 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 
+import numpy as np
 from pydantic import model_serializer
 
-from eqxesm.alphabet import RESIDUES
+from eqxesm.alphabet import BREAK, RESIDUES
 from eqxesm.config import configuration, leave_out_unset
 from eqxesm.data.tags import find_tags
-from eqxesm.errors import InputError, pluralise
+from eqxesm.errors import InputError, at, pluralise
 from heads.fields import Count
 
 MIN_NUCLEOTIDES = 12
@@ -24,12 +25,22 @@ MIN_LOW_COMPLEXITY = 20
 class Cleaned:
     """A cleaned sequence, and a note for every change and for what makes it doubtful.
 
-    `start` is how many residues were stripped before it.
+    `offsets` are what is added to the position of a residue to have it as read, by chain.
     """
 
     sequence: str
     notes: tuple[str, ...]
-    start: int = 0
+    offsets: tuple[int, ...] = (0,)
+
+    @property
+    def chains(self) -> list[str]:
+        return self.sequence.split(BREAK)
+
+    @property
+    def positions(self) -> list[int]:
+        """Where each letter was in what was read, from 1."""
+        chains = np.repeat(self.offsets, [len(chain) + 1 for chain in self.chains])[:-1]
+        return (np.arange(1, len(self.sequence) + 1) + chains).tolist()
 
     def add(self, note: str) -> "Cleaned":
         """The same with one more note."""
@@ -59,7 +70,22 @@ class Cleaning:
         if self.truncate is not None and len(residues) > self.truncate:
             residues = residues[: self.truncate]
             notes.append(f"cut to its first {pluralise(self.truncate, 'residue')}, as in training")
-        return Cleaned(residues, tuple(notes), start)
+        return Cleaned(residues, tuple(notes), (start,))
+
+    def clean_chains(self, sequence: str) -> Cleaned:
+        """The same for a complex, whose chains are joined with `|`. Each is cleaned by itself."""
+        texts = sequence.split(BREAK)
+        if len(texts) == 1:
+            return self.clean(sequence)
+        chains, notes, offsets, read, kept = [], [f"{len(texts)} chains, each read by itself"], [], 0, 0
+        for number, text in enumerate(texts, 1):
+            with at(f"chain {number}"):
+                chain = self.clean(text)
+            chains.append(chain.sequence)
+            notes += [f"chain {number}: {note}" for note in chain.notes]
+            offsets.append(read + chain.offsets[0] - kept)
+            read, kept = read + len("".join(text.split())) + 1, kept + len(chain.sequence) + 1
+        return Cleaned(BREAK.join(chains), tuple(notes), tuple(offsets))
 
 
 def is_nucleic_acid(residues: str) -> bool:
@@ -108,6 +134,10 @@ def _explain(character: str) -> str:
         return f"gap {character!r}. Give the sequence without its alignment."
     if character == "*":
         return "stop '*' inside the protein. Cut the sequence there, or translate it again."
+    if character == BREAK:
+        return f"{character!r} joins chains, and one chain is expected here."
+    if character in ":/":
+        return f"character {character!r}. Join the chains of a complex with {BREAK!r}."
     kind = "digit" if character.isdigit() else "character"
     name = "" if character.isascii() else f" ({unicodedata.name(character, 'no name')})"
     return f"{kind} {character!r}{name}. Expected one letter per residue."

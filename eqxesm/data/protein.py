@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from eqxesm.alphabet import BREAK
 from eqxesm.config import configuration
 
 
@@ -25,6 +26,10 @@ class Protein:
     def residues(self) -> str:
         """The residues as read, in upper case, without white space and a trailing `*`; not checked."""
         return "".join(self.sequence.split()).upper().rstrip("*")
+
+    def count(self) -> int:
+        """How many residues were read, in all chains."""
+        return len(self.residues) - self.residues.count(BREAK)
 
 
 @configuration

@@ -91,7 +91,7 @@ def occlusion(
 
 def pooling_weights(model: SolubilityModel, inputs: Inputs) -> Float[Array, " length"]:
     """How much each residue counts where the head pools residues; it has weights if it is an `AttentionPoolMLP`."""
-    found = model.head.pooling_weights(model.encoder.features(inputs), residue_mask(inputs))
+    found = model.head.pooling_weights(model.features(inputs), residue_mask(inputs))
     if found is None:
         raise InputError("the model's head pools residues without weights. Use integrated gradients.")
     return found

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from eqxesm.data.cleaning import Cleaned
-from eqxesm.design.constraints import Constraints, Rules, mutations
+from eqxesm.design.constraints import Constraints, Rules
 from eqxesm.design.optimise import design_by_chance, design_by_gradient
 from eqxesm.design.search import Design, Objective, Search, choose
 from eqxesm.design.streams import Row
@@ -77,13 +77,13 @@ class Designer(Worker):
         return rows
 
     def _make_rules(self, record: Record, cleaned: Cleaned) -> Rules:
-        return Rules(self._constraints, cleaned.sequence, record.protein.residues, cleaned.start)
+        return Rules(self._constraints, cleaned, record.protein.residues)
 
     def _design(self, record: Record, cleaned: Cleaned) -> list[Row]:
-        effort, whole = self._effort, record.protein.residues
+        effort, rules = self._effort, self._make_rules(record, cleaned)
         # By the sequence, so that the order of the records and shards change nothing.
         rng = np.random.default_rng([effort.seed, zlib.crc32(cleaned.sequence.encode())])
-        search = Search(self._objective, self._make_rules(record, cleaned), effort.budget, rng, self._least)
+        search = Search(self._objective, rules, effort.budget, rng, self._least)
         METHODS[effort.method](search)
         better = [each for each in choose(search, effort.proposals) if each.value > search.before.value]
         if not better:
@@ -96,8 +96,8 @@ class Designer(Worker):
             {
                 "id": record.protein.id,
                 "rank": rank,
-                "mutations": ":".join(mutations(cleaned.sequence, each.sequence, cleaned.start)),
-                "sequence": whole[: cleaned.start] + each.sequence + whole[cleaned.start + len(each.sequence) :],
+                "mutations": ":".join(rules.name_changes(each.sequence)),
+                "sequence": rules.restore(each.sequence),
                 "probability_before": self._probability(before),
                 "probability_after": self._probability(each),
                 "left_out_after": float(expit(each.left_out / self.model.calibration.temperature)),

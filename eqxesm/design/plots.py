@@ -110,7 +110,8 @@ def _dress(axis: Axes, start: int, stop: int, letters: Mapping[int, str]) -> Non
     axis.set_xlim(start - 0.5, start + ACROSS - 0.5)
     axis.set_facecolor("white")
     axis.set_yticks(range(len(LETTERS)), list(LETTERS), size=7)
-    shown = [position for position in range(start, stop) if position % 10 == 0 or position == start]
+    # The first one, too, unless it runs into the next.
+    shown = [each for each in range(start, stop) if each % 10 == 0 or (each == start and each % 10 < 8)]
     axis.set_xticks(shown, [str(position) for position in shown], size=8)
     above = axis.secondary_xaxis("top")
     known = [position for position in range(start, stop) if position in letters]

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from eqxesm.alphabet import STANDARD, Tokenizer, pad
+from eqxesm.alphabet import STANDARD, Tokenizer, letter_rows, pad
 from eqxesm.design.constraints import Rules, find_changes
 from eqxesm.encoders import AbstractLanguageModel, Inputs, as_probabilities, residue_mask
+from eqxesm.encoders.base import chain_ids
 from eqxesm.errors import InputError
 from eqxesm.model import SolubilityModel
 
@@ -46,7 +47,7 @@ class Objective(eqx.Module):
         kept, out = split_members(len(logits))
         likelihood = jnp.zeros(())
         if self.language_model is not None:
-            expected = self.language_model.log_probabilities(inputs)
+            expected = self.language_model.log_probabilities(inputs, chain_ids(inputs))
             likelihood = jnp.where(residue_mask(inputs)[:, None], as_probabilities(inputs) * expected, 0).sum()
         return Scores(logits.mean(), logits[kept].mean(), logits[out].mean(), likelihood)
 
@@ -101,7 +102,9 @@ class Search:
         self.wild_type = rules.wild_type
         self.least = least_likelihood
         # Proteins of similar length share what is compiled.
-        self._length = -(-(len(self.wild_type) + 2) // GRID) * GRID
+        self._tokens = Tokenizer().encode_apart(self.wild_type)
+        self._rows = letter_rows(self.wild_type)
+        self._length = -(-len(self._tokens) // GRID) * GRID
         self.known: dict[str, Design] = {}
         scores = self._run([self.wild_type])
         self._likelihood = float(scores.likelihood[0])
@@ -123,7 +126,7 @@ class Search:
         self.budget -= GRADIENT_COST
         weight = 0.0 if self.least is None else 1 / max(len(soft), 1)
         found = _slope(self.objective, self._place(soft), jnp.asarray(weight, jnp.float32))
-        return np.asarray(found)[1 : len(soft) + 1, STANDARD]
+        return np.asarray(found)[self._rows, STANDARD]
 
     def _make(self, sequence: str, whole: float, kept: float, left_out: float, likelihood: float) -> Design:
         change = likelihood - self._likelihood
@@ -134,14 +137,14 @@ class Search:
         return kept - (0.0 if self.least is None else max(0.0, self.least - likelihood))
 
     def _run(self, sequences: Sequence[str]) -> Scores:
-        tokens = [Tokenizer().encode(each) for each in sequences]
+        tokens = [Tokenizer().encode_apart(each) for each in sequences]
         batch = pad([*tokens, *[tokens[0]] * (BATCH - len(tokens))], self._length)
         return jax.tree.map(np.asarray, _score(self.objective, jnp.asarray(batch)))
 
     def _place(self, soft: Float[np.ndarray, "residues 20"]) -> Float[Array, "length vocab"]:
-        wide = np.array(as_probabilities(pad([Tokenizer().encode(self.wild_type)], self._length)[0]))
-        own = wide[1 : len(soft) + 1, STANDARD]
-        wide[1 : len(soft) + 1, STANDARD] = np.where(own.any(axis=1, keepdims=True), soft, own)
+        wide = np.array(as_probabilities(pad([self._tokens], self._length)[0]))
+        own = wide[self._rows, STANDARD]
+        wide[self._rows, STANDARD] = np.where(own.any(axis=1, keepdims=True), soft, own)
         return jnp.asarray(wide)
 
 

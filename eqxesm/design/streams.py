@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.stats import spearmanr
 
-from eqxesm.alphabet import STANDARD_RESIDUES, Tokenizer
+from eqxesm.alphabet import BREAK, STANDARD_RESIDUES, AnyArray, Tokenizer, letter_rows
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.design.attribution import (
     Attribution,
@@ -28,6 +28,7 @@ from eqxesm.design.substitutions import (
 )
 from eqxesm.design.variants import Substitution, check_variant
 from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel
+from eqxesm.encoders.base import chain_ids
 from eqxesm.errors import InputError
 from eqxesm.evaluation.metrics import Interval
 from eqxesm.inference import Mapper
@@ -64,15 +65,16 @@ class Explainer(Worker):
 
     def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> list[Row]:
         usable = self.pick_usable(records, looked)
-        found = self._mapper([Tokenizer().encode(each.sequence) for _, each in usable], advance, more=more)
+        found = self._mapper([Tokenizer().encode_apart(each.sequence) for _, each in usable], advance, more=more)
         rows: list[Row] = []
         for (record, cleaned), attribution in zip(usable, found, strict=True):
             gap = 0.0
             if isinstance(attribution, Attribution):
                 attribution, gap = attribution.values, float(attribution.gap)
-            own, whole = attribution[1 : len(cleaned.sequence) + 1].tolist(), record.protein.residues
-            values = [None] * cleaned.start + own
-            values += [None] * (len(whole) - len(values))
+            whole = record.protein.residues
+            values: list[float | None] = [None] * len(whole)
+            for position, (row, _) in residue_rows(cleaned).items():
+                values[position - 1] = float(attribution[row])
             some = [
                 {"id": record.protein.id, "position": position, "residue": letter, "attribution": value}
                 for position, (letter, value) in enumerate(zip(whole, values, strict=True), 1)
@@ -122,7 +124,7 @@ class Scanner(Worker):
         if language_model is not None and marginal == "pseudo":
             self._likelihood = Mapper(eqx.Partial(_likelihood, language_model, one_pass=False))
         elif language_model is not None:
-            self._table = Mapper(eqx.Partial(MARGINALS[marginal], language_model))
+            self._table = Mapper(eqx.Partial(_tabulate, language_model, marginal=MARGINALS[marginal]))
         self.parameters = self._logit.parameters
 
     def clean(self, sequence: str) -> Cleaned:
@@ -145,23 +147,25 @@ class Scanner(Worker):
         return rows
 
     def find_fault(self, record: Record, cleaned: Cleaned) -> str | None:
+        known = residue_rows(cleaned)
         for variant in self._variants or ():
             check_variant(variant, record.protein.residues)
             for each in variant:
-                if not cleaned.start < each.position <= cleaned.start + len(cleaned.sequence):
+                if each.position not in known:
                     return f"{each}: is in what is stripped"
         return None
 
     def _scan_all(self, cleaned: Cleaned) -> list[Row]:
-        tokens = Tokenizer().encode(cleaned.sequence)
+        tokens = Tokenizer().encode_apart(cleaned.sequence)
         estimated = one(self._estimate, tokens)[: len(tokens)]
         changes = estimated
-        places = [
-            (position, column)
-            for position, residue in enumerate(cleaned.sequence, 1)
+        scanned = [
+            (position, residue, row, column)
+            for position, (row, residue) in residue_rows(cleaned).items()
             for column, letter in enumerate(STANDARD_RESIDUES)
             if letter != residue
         ]
+        places = [(row, column) for _, _, row, column in scanned]
         index = tuple(np.array(places).T)
         if self._exact:
             changes = score_substitutions(self.model, tokens, self._logit)
@@ -169,19 +173,19 @@ class Scanner(Worker):
         ratios = self._ratios(tokens, [[place] for place in places])
         return [
             {
-                "position": position + cleaned.start,
-                "wild_type": cleaned.sequence[position - 1],
+                "position": position,
+                "wild_type": residue,
                 "mutant": STANDARD_RESIDUES[column],
-                "delta_logit": float(changes[position, column]),
+                "delta_logit": float(changes[row, column]),
                 "llr": ratio,
             }
-            for (position, column), ratio in zip(places, ratios, strict=True)
+            for (position, residue, row, column), ratio in zip(scanned, ratios, strict=True)
         ]
 
     def _scan_variants(self, cleaned: Cleaned) -> list[Row]:
-        tokens = Tokenizer().encode(cleaned.sequence)
+        tokens, rows = Tokenizer().encode_apart(cleaned.sequence), residue_rows(cleaned)
         places = [
-            [(each.position - cleaned.start, STANDARD_RESIDUES.index(each.mutant)) for each in variant]
+            [(rows[each.position][0], STANDARD_RESIDUES.index(each.mutant)) for each in variant]
             for variant in self._variants or ()
         ]
         if self._exact:
@@ -219,7 +223,24 @@ class Scanner(Worker):
         return ratios
 
 
-_masked = eqx.filter_jit(masked_marginal_of)
+def _tabulate(
+    encoder: AbstractLanguageModel, tokens: Int[Array, " length"], *, marginal: Callable[..., Any]
+) -> Float[Array, "length 20"]:
+    return marginal(encoder, tokens, chain_ids(tokens))
+
+
+@eqx.filter_jit
+def _masked(
+    encoder: AbstractLanguageModel, tokens: Int[AnyArray, " length"], variants: Int[AnyArray, "variants length"]
+) -> Float[Array, " variants"]:
+    return masked_marginal_of(encoder, tokens, variants, chain_ids(tokens))
+
+
+def residue_rows(cleaned: Cleaned) -> dict[int, tuple[int, str]]:
+    """By the position of each residue as read: which token it is, and its letter."""
+    rows = letter_rows(cleaned.sequence).tolist()
+    letters = zip(cleaned.positions, rows, cleaned.sequence, strict=True)
+    return {position: (row, letter) for position, row, letter in letters if letter != BREAK}
 
 
 class Scorer(Worker):
@@ -235,24 +256,26 @@ class Scorer(Worker):
         self.parameters = self._mapper.parameters
 
     def clean(self, sequence: str) -> Cleaned:
-        return self._cleaning.clean(sequence)
+        return self._cleaning.clean_chains(sequence)
 
     def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> list[Row]:
-        tokens = [Tokenizer().encode(cleaned.sequence) for cleaned, _ in looked if cleaned is not None]
+        tokens = [Tokenizer().encode_apart(cleaned.sequence) for cleaned, _ in looked if cleaned is not None]
         found = iter(self._mapper(tokens, advance, more=more))
         rows = []
         for record, (cleaned, note) in zip(records, looked, strict=True):
             value = None if cleaned is None else float(next(found))
-            perplexity = None if cleaned is None or value is None else float(np.exp(-value / len(cleaned.sequence)))
+            perplexity = (
+                None if cleaned is None or value is None else float(np.exp(-value / sum(map(len, cleaned.chains))))
+            )
             rows.append({
-                "id": record.protein.id, "length": len(record.protein.residues), "pseudo_log_likelihood": value,
+                "id": record.protein.id, "length": record.protein.count(), "pseudo_log_likelihood": value,
                 "pseudo_perplexity": perplexity, "note": note,
             })  # fmt: skip
         return rows
 
 
 def _likelihood(encoder: AbstractLanguageModel, tokens: Int[Array, " length"], *, one_pass: bool) -> Float[Array, ""]:
-    return encoder.pseudo_log_likelihood(tokens, one_pass=one_pass)
+    return encoder.pseudo_log_likelihood(tokens, chain_ids(tokens), one_pass=one_pass)
 
 
 def one(mapper: Mapper, tokens: Int[np.ndarray, " length"]) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from eqxesm.alphabet import PAD, VOCAB_SIZE, AnyArray, check_tokens, is_residue
+from eqxesm.alphabet import CLS, PAD, VOCAB_SIZE, AnyArray, check_tokens, is_residue
 from eqxesm.checkpoint.record import is_about
 from eqxesm.encoders.rows import Features
 from eqxesm.errors import InputError
@@ -79,6 +79,15 @@ def padding_mask(inputs: Inputs) -> Bool[Array, " length"]:
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         return jnp.asarray(inputs) == PAD
     return jnp.asarray(inputs)[:, PAD] > 0.5
+
+
+def chain_ids(inputs: Inputs) -> Int[Array, " length"]:
+    """Numbers of the chains in a row, each from its `<cls>`, and -1 at padding, for a `sequence_id`."""
+    if jnp.issubdtype(inputs.dtype, jnp.integer):
+        begins = jnp.asarray(inputs) == CLS
+    else:
+        begins = jnp.asarray(inputs)[:, CLS] > 0.5
+    return jnp.where(padding_mask(inputs), -1, jnp.cumsum(begins, dtype=jnp.int32))
 
 
 def residue_mask(inputs: Inputs) -> Bool[Array, " length"]:

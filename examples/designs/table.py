@@ -20,9 +20,10 @@ from scipy.stats import bootstrap, spearmanr
 
 from eqxesm import ESMC, SolubilityModel, Tokenizer
 from eqxesm.alphabet import STANDARD_RESIDUES
+from eqxesm.data.cleaning import Cleaned
 from eqxesm.data.tags import find_tags
 from eqxesm.design import estimate_substitutions, score_substitutions
-from eqxesm.design.constraints import Constraints, Rules, mutations
+from eqxesm.design.constraints import Constraints, Rules
 from eqxesm.design.optimise import design_by_chance, design_by_gradient
 from eqxesm.design.search import Objective, Search
 from eqxesm.inference import Mapper
@@ -80,12 +81,12 @@ def design(sequence: str, number: int, objective: Objective) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for budget in BUDGETS:
         for name, (kind, method) in METHODS.items():
-            rules = Rules(Constraints(MUTATIONS), sequence, sequence, 0)
+            rules = Rules(Constraints(MUTATIONS), Cleaned(sequence, ()), sequence)
             search = kind(objective, rules, budget, np.random.default_rng(number), 0.0)
             method(search)
             best, before = max(search.known.values(), key=lambda each: each.value), search.before
             found[f"{name}, {budget}"] = {
-                "mutations": ":".join(mutations(sequence, best.sequence)),
+                "mutations": ":".join(rules.name_changes(best.sequence)),
                 "kept": best.kept - before.kept,
                 "left_out": best.left_out - before.left_out,
                 "likelihood": best.likelihood,

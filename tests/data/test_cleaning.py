@@ -39,7 +39,7 @@ def test_one_spelling_for_every_protein(given, cleaned, notes):
         ("MKV-", "position 4: gap '-'"),
         ("  MK4V", "position 5: digit '4'"),
         ("MK*V*", "position 3: stop '*' inside the protein"),
-        ("MK|V", "position 3: character '|'"),
+        ("MK|V", "position 3: '|' joins chains, and one chain is expected"),
         ("MK_", "position 3: character '_'"),
         ("MKé", "position 3: character 'é'"),
         ("Mß", "position 2: character 'ß'"),
@@ -86,7 +86,7 @@ N_TAGS = {
 @pytest.mark.parametrize("tag", N_TAGS, ids=N_TAGS.values())
 def test_strips_n_terminal_tags(tag):
     note = f"N-terminal tag of {len(tag)} residues stripped"
-    assert TAGS.clean(tag + PROTEIN) == Cleaned(PROTEIN, (note,), len(tag))
+    assert TAGS.clean(tag + PROTEIN) == Cleaned(PROTEIN, (note,), (len(tag),))
     assert has_n_tag(tag + PROTEIN)
     assert not has_c_tag(tag + PROTEIN)
 
@@ -114,7 +114,7 @@ def test_strips_c_terminal_tags(tag):
 @pytest.mark.parametrize("scar", ["GSH", "GH", "SNA", "GPLGS", "GPGS", "GPH", "GA", "GS", "G", "S", "GSSGSSG"])
 def test_strips_scars(scar):
     note = f"N-terminal vector scar of {len(scar)} residue{'s' * (len(scar) > 1)} stripped"
-    assert TAGS.clean(scar + PROTEIN) == Cleaned(PROTEIN, (note,), len(scar))
+    assert TAGS.clean(scar + PROTEIN) == Cleaned(PROTEIN, (note,), (len(scar),))
 
 
 def test_strips_both_ends():
@@ -178,12 +178,12 @@ def test_tags_are_found_in_any_spelling():
     ("given", "cleaned", "notes"), [("MKV", "KV", ()), ("MMKV", "MKV", ()), ("KMV", "KMV", ()), ("M", "M", ())]
 )
 def test_strips_the_initial_met(given, cleaned, notes):
-    assert Cleaning(strip_initial_met=True).clean(given) == Cleaned(cleaned, notes, len(given) - len(cleaned))
+    assert Cleaning(strip_initial_met=True).clean(given) == Cleaned(cleaned, notes, (len(given) - len(cleaned),))
 
 
 def test_initial_met_is_stripped_after_the_tag():
     cleaned = Cleaning(strip_tags=True, strip_initial_met=True).clean("MHHHHHHENLYFQG" + PROTEIN)
-    assert (cleaned.sequence, cleaned.start) == (PROTEIN[1:], 15)
+    assert (cleaned.sequence, cleaned.offsets) == (PROTEIN[1:], (15,))
     assert cleaned.notes == ("N-terminal tag of 14 residues stripped",)
 
 
@@ -197,7 +197,7 @@ def test_a_cleaned_sequence_is_a_part_of_the_given_one(sequence, strip):
     found = Cleaning(strip_tags=strip).clean(sequence)
     cleaned = found.sequence
     assert cleaned
-    assert spelled[found.start :].startswith(cleaned)
+    assert spelled[found.offsets[0] :].startswith(cleaned)
     assert strip or cleaned == spelled
     assert cleaned == spelled or len(cleaned) >= MIN_RESIDUES
 
@@ -243,4 +243,4 @@ def test_a_truncated_protein_is_noted_and_cut_after_its_tag():
     cut = cleaning.clean("MHHHHHHENLYFQG" + PROTEIN)
     assert cut.sequence == PROTEIN[1:11]
     assert cut.notes[1:] == ("cut to its first 10 residues, as in training",)
-    assert cleaning.clean("M" + PROTEIN[:10]) == Cleaned(PROTEIN[:10], (), 1)
+    assert cleaning.clean("M" + PROTEIN[:10]) == Cleaned(PROTEIN[:10], (), (1,))

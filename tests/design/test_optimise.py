@@ -10,7 +10,8 @@ from training_sets import tiny
 
 from eqxesm import InputError, SolubilityModel
 from eqxesm.alphabet import STANDARD_RESIDUES
-from eqxesm.design.constraints import Constraints, Rules, find_changes, mutations, parse_positions
+from eqxesm.data.cleaning import Cleaned
+from eqxesm.design.constraints import Constraints, Rules, find_changes, parse_positions
 from eqxesm.design.optimise import Guide, design_by_chance, design_by_gradient
 from eqxesm.design.search import Objective, Search, choose, split_members
 from eqxesm.design.substitutions import score_substitutions
@@ -27,7 +28,7 @@ def ensemble(seed: int = 0) -> SolubilityModel:
 
 
 def rules(**changes) -> Rules:
-    return Rules(Constraints(**{"mutations": 2, **changes}), PROTEIN, PROTEIN, 0)
+    return Rules(Constraints(**{"mutations": 2, **changes}), Cleaned(PROTEIN, ()), PROTEIN)
 
 
 def search(model=None, budget: int = 120, **changes) -> Search:
@@ -66,7 +67,7 @@ def test_what_keeps_to_the_rules(changes, places, kept):
 
 def test_no_design_writes_a_tag():
     protein = "MK" + "HHHHH" + "VLAAGWDEFFPPLMKVLAACNDEFF"
-    made = Rules(Constraints(3), protein, protein, 0)
+    made = Rules(Constraints(3), Cleaned(protein, ()), protein)
     assert not made.keeps(changed(protein, (8, "H")))
     assert made.keeps(changed(protein, (8, "K")))
 
@@ -177,7 +178,7 @@ def test_proposals_differ():
     assert len(chosen) == 5
     assert [each.value for each in chosen] == sorted((each.value for each in chosen), reverse=True)
     for number, one in enumerate(chosen):
-        assert all(len(list(mutations(one.sequence, other.sequence))) >= 2 for other in chosen[:number])
+        assert all(len(find_changes(one.sequence, other.sequence)) >= 2 for other in chosen[:number])
 
 
 def test_less_natural_designs_count_as_worse():
