@@ -7,8 +7,8 @@ from eqxesm.cli.arguments import add_model
 
 SUMMARY = "a model as a program that runs with JAX alone"
 
-DESCRIPTION = """Write a model as a program (StableHLO) for `jax.export`, which runs it without eqxesm, on batches of
-any size and length:
+DESCRIPTION = """Write a model as a program (StableHLO) for `jax.export`, which runs it with jax and flatbuffers
+alone, on batches of any size and length:
 
   eqxesm export run/model --out model.jaxexport
 
