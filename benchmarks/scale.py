@@ -1,4 +1,4 @@
-"""`eqxesm predict` and `embed` on a thousand to a million proteins: time and memory.
+"""`eqxesm predict` on a thousand to a million proteins: time and memory.
 
     python -m benchmarks.scale PROTEINS [--device cpu|gpu] [--quick]
 
@@ -23,9 +23,8 @@ COMPOSITION = "composition"
 """A model of 113 parameters: nearly all of its time is reading, batching and writing."""
 
 COMMANDS = {
-    f"predict, {COMPOSITION}": (["predict", "--model", COMPOSITION, "-o", "out.parquet"], COUNTS),
-    "predict, default": (["predict", "-o", "out.parquet"], COUNTS[:3]),
-    "embed, default, hdf5": (["embed", "-o", "out.h5"], COUNTS[:3]),
+    f"predict, {COMPOSITION}": (["--model", COMPOSITION, "-o", "out.parquet"], COUNTS),
+    "predict, default": (["-o", "out.parquet"], COUNTS[:3]),
 }
 
 
@@ -50,11 +49,10 @@ def write_proteins(path: Path, sequences: list[str], count: int) -> None:
 
 def measure(case: str, words: list[str], counts: tuple[int, ...], folder: Path) -> Iterator[Row]:
     """A row for each number of proteins."""
-    command, *rest = words
-    words = [str(folder / word) if word == COMPOSITION or word.startswith("out.") else word for word in rest]
+    words = [str(folder / word) if word == COMPOSITION or word.startswith("out.") else word for word in words]
 
     def run(count: int) -> tuple[float, float]:
-        return run_alone(with_cache(folder / "cache", command, folder / f"{count}.fasta", *words))
+        return run_alone(with_cache(folder / "cache", "predict", folder / f"{count}.fasta", *words))
 
     run(1)
     starts, megabytes = zip(*(run(1) for _ in range(5)), strict=True)

@@ -83,6 +83,7 @@ def padding_mask(inputs: Inputs) -> Bool[Array, " length"]:
 
 def chain_ids(inputs: Inputs) -> Int[Array, " length"]:
     """Numbers of the chains in a row, each from its `<cls>`, and -1 at padding, for a `sequence_id`."""
+    check_inputs(inputs)
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         begins = jnp.asarray(inputs) == CLS
     else:
