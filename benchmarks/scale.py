@@ -2,8 +2,8 @@
 
     python -m benchmarks.scale PROTEINS [--device cpu|gpu] [--quick]
 
-The proteins of the file are repeated under new ids. Every run is a process of its own that finds its programs compiled.
-A rate is that beyond a run of one protein: what starting takes is left out.
+The proteins of the file, of up to 2,046 residues, are repeated under new ids. Every run is a process of its own that
+finds its programs compiled. A rate is that beyond a run of one protein: what starting takes is left out.
 """
 
 import tempfile
@@ -70,9 +70,10 @@ def measure(case: str, words: list[str], counts: tuple[int, ...], folder: Path) 
 def main() -> None:
     """Measure, print and write."""
     options = parse_options(__doc__, "proteins")
+    from eqxesm.alphabet import CONTEXT_RESIDUES
     from eqxesm.data.proteins import read_proteins
 
-    sequences = [each.sequence for each in read_proteins(options.proteins)]
+    sequences = [each.sequence for each in read_proteins(options.proteins) if len(each.sequence) <= CONTEXT_RESIDUES]
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
