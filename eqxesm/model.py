@@ -185,18 +185,20 @@ class SolubilityModel(eqx.Module):
 
     def judge(self, cleaned: Cleaned) -> Cleaned:
         """Refuse a protein over the length limit, and note what is unlike those of training: length, several chains."""
-        length, limits = len(cleaned.sequence), self.limits
+        # Not `limits`, which checks them: this is called for every protein.
+        length, most, least = len(cleaned.sequence), int(self.max_residues), int(self.min_residues)
+        trained = int(self.trained_residues)
         if len(cleaned.chains) > 1:
             cleaned = cleaned.add("the model was trained on single chains")
-        if length > limits.max_residues:
-            most = f"this model accepts at most {limits.max_residues:,}"
+        if length > most:
             raise InputError(
-                f"{length:,} residues; {most}. Split it into domains; predict also reads it in windows (--windows)."
+                f"{length:,} residues; this model accepts at most {most:,}. Split it into domains; predict also reads "
+                "it in windows (--windows)."
             )
-        if length < limits.min_residues:
-            note = f"shorter than any protein the model was trained on ({limits.min_residues:,} residues)"
-        elif limits.trained_residues and length > limits.trained_residues:
-            note = f"longer than any protein the model was trained on ({limits.trained_residues:,} residues)"
+        if length < least:
+            note = f"shorter than any protein the model was trained on ({least:,} residues)"
+        elif length > trained:
+            note = f"longer than any protein the model was trained on ({trained:,} residues)"
         else:
             return cleaned
         return cleaned.add(note)

@@ -20,6 +20,9 @@ MIN_NUCLEOTIDES = 12
 MIN_LOW_COMPLEXITY = 20
 """Residues from which on a sequence of few kinds of residue gets a note."""
 
+_NO_LETTER = re.compile(r"[^A-Za-z\s]")
+_UNKNOWN = re.compile(f"[^{RESIDUES}]")
+
 
 @dataclass(frozen=True)
 class Cleaned:
@@ -99,16 +102,15 @@ def _normalise(sequence: str) -> tuple[str, list[str]]:
     end = len(sequence)
     while end and (sequence[end - 1] == "*" or sequence[end - 1].isspace()):
         end -= 1
-    for position, character in enumerate(sequence[:end], start=1):
-        if not (character.isspace() or (character.isascii() and character.isalpha())):
-            raise InputError(f"position {position}: {_explain(character)}")
+    if bad := _NO_LETTER.search(sequence, 0, end):
+        raise InputError(f"position {bad.start() + 1}: {_explain(bad[0])}")
     residues = "".join(sequence[:end].split()).upper()
     if not residues:
         raise InputError("empty sequence")
     notes = ["trailing * removed"] if "*" in sequence else []
     notes += _describe_doubts(residues)
-    if unknown := [letter for letter in residues if letter not in RESIDUES]:
-        residues = re.sub(f"[^{RESIDUES}]", "X", residues)
+    if unknown := _UNKNOWN.findall(residues):
+        residues = _UNKNOWN.sub("X", residues)
         which = ", ".join(sorted(set(unknown)))
         notes.append(f"{pluralise(len(unknown), 'unknown letter')} ({which}) replaced by X")
     return residues, notes
