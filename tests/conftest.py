@@ -37,6 +37,14 @@ def few_regions():
         gc.collect()
 
 
+@pytest.fixture(scope="module")
+def few_shuffled():
+    """Shuffle few proteins of a corpus at a time: filling the usual buffer takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eqxesm.data.corpus.SHUFFLED", 64)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The labelled sets, which are no part of the repository."""

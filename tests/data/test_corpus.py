@@ -14,6 +14,8 @@ from eqxesm.data.corpus import Corpus, CorpusConfig, Passes, Rows, crop, hide, o
 
 LETTERS = list("ACDEFGHIKLMNPQRSTVWY")
 
+pytestmark = pytest.mark.usefixtures("few_shuffled")
+
 
 def write_fasta(path: Path, sequences: list[str]) -> str:
     path.write_text("".join(f">p{number}\n{sequence}\n" for number, sequence in enumerate(sequences)))

@@ -24,6 +24,8 @@ from eqxesm.training.pretrain import pretrain, put_rows, split
 from eqxesm.training.pretrain_recipe import PretrainRecipe
 from eqxesm.training.recipe import read_recipe
 
+pytestmark = pytest.mark.usefixtures("few_shuffled")
+
 ENCODERS = {
     "esmc": ESMCConfig(layers=1, d_model=32, heads=1, d_ffn=32),
     "ssm": SSMConfig(layers=1, d_model=16, heads=2, d_state=4),
