@@ -76,6 +76,7 @@ def test_half_precision_is_stored_as_such(ending, embed, write, by_hand, tmp_pat
         np.testing.assert_allclose(found[name], states[-1].mean(0).astype(np.float16), rtol=2e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_encoder_computes_in_the_precision_that_is_asked_for(embed, write, by_hand, encoder_folder, tmp_path):
     assert embed(write("p.fasta", FASTA), "-o", "out.h5", "--compute-dtype", "bfloat16", "--device", "cpu")[0] == 0
     found = read_hdf5(tmp_path / "out.h5")

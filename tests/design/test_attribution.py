@@ -90,6 +90,7 @@ def test_gradient_of_the_default_model_is_that_of_finite_differences():
             assert float((slope * direction).sum()) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_contributions_add_up_for_the_default_model():
     model = SolubilityModel.from_pretrained()
     (protein,) = [each for each in read_proteins(EXAMPLES / "proteins.fasta") if "BPT1" in each.id]

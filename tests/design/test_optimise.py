@@ -108,6 +108,7 @@ def test_designs_keep_to_rules_and_budget(method):
     assert all("C" not in sequence and sequence[:7] == PROTEIN[:7] for sequence in found.known)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_best_single_substitution_is_found(method):
     """With one mutation and a budget for all, that is the best of the exact scan."""

@@ -15,6 +15,8 @@ CONFIG = SSMConfig(layers=2, d_model=16, heads=4, d_state=3)
 LENGTHS = [1, 5, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7]
 TOLERANCE = 2e-5
 
+features_of = eqx.filter_jit(SSM.features)
+
 
 @pytest.fixture(scope="module")
 def encoder() -> SSM:
@@ -62,7 +64,8 @@ def test_state_is_kept_over_many_chunks():
 
 def test_fast_decay_neither_overflows_nor_spoils_the_gradient():
     (values, steps, decay, write, read), chains = make_arguments(2 * CHUNK)
-    outputs, pull = jax.vjp(lambda *given: scan_states(*given, chains), values, steps, decay - 1e4, write, read)
+    scan = jax.jit(lambda *given: scan_states(*given, chains))
+    outputs, pull = jax.vjp(scan, values, steps, decay - 1e4, write, read)
     own = (steps * (write * read).sum(-1)[:, None])[..., None]
     np.testing.assert_allclose(outputs, values * own, atol=TOLERANCE, rtol=TOLERANCE)
     assert all(np.isfinite(each).all() for each in pull(jnp.ones_like(outputs)))
@@ -110,25 +113,26 @@ def test_a_reversed_protein_has_reversed_features_when_directions_are_swapped(en
         encoder,
         (blocks.backward, blocks.forward, blocks.taps[:, ::-1]),
     )
-    np.testing.assert_allclose(swapped.features(tokens[::-1]), encoder.features(tokens)[::-1], atol=TOLERANCE)
+    turned = features_of(swapped, tokens[::-1])
+    np.testing.assert_allclose(turned, features_of(encoder, tokens)[::-1], atol=TOLERANCE)
 
 
 def test_every_residue_reaches_every_feature(encoder):
     soft = as_probabilities(Tokenizer().encode("ACDEFGHIKL"))
     # Not the plain sum, which the final norm keeps at zero.
     seen = jnp.asarray(np.random.default_rng(0).normal(size=CONFIG.d_model), jnp.float32)
-    reached = jax.jacobian(lambda soft: encoder.features(soft) @ seen)(soft)
+    reached = jax.jit(jax.jacobian(lambda soft: encoder.features(soft) @ seen))(soft)
     assert (np.abs(reached).max(-1) > 1e-6).all()
 
 
 def test_soft_sequence_is_the_tokens_and_has_their_gradient(encoder):
     tokens = Tokenizer().encode("MKTAYIAK")
     soft = as_probabilities(tokens)
-    np.testing.assert_allclose(encoder.features(soft), encoder.features(tokens), atol=TOLERANCE)
-    slope = jax.grad(lambda soft: encoder.features(soft)[0, 0])(soft)
+    np.testing.assert_allclose(features_of(encoder, soft), features_of(encoder, tokens), atol=TOLERANCE)
+    slope = jax.jit(jax.grad(lambda soft: encoder.features(soft)[0, 0]))(soft)
     direction = np.random.default_rng(0).normal(size=soft.shape).astype(np.float32)
     step = 2e-3
-    ends = [encoder.features(soft + sign * step * direction)[0, 0] for sign in (1, -1)]
+    ends = [features_of(encoder, soft + sign * step * direction)[0, 0] for sign in (1, -1)]
     np.testing.assert_allclose((ends[0] - ends[1]) / (2 * step), (slope * direction).sum(), rtol=1e-2)
 
 
@@ -136,23 +140,23 @@ def test_soft_sequence_is_the_tokens_and_has_their_gradient(encoder):
 def test_padding_changes_nothing(encoder, extra):
     tokens = Tokenizer().encode("MKTAYIAKQRQISFVKSHFSRQ" * 4)
     padded = np.concatenate([tokens, np.full(extra, PAD, np.int32)])
-    np.testing.assert_allclose(encoder.features(padded)[: len(tokens)], encoder.features(tokens), atol=TOLERANCE)
+    ours = features_of(encoder, padded)[: len(tokens)]
+    np.testing.assert_allclose(ours, features_of(encoder, tokens), atol=TOLERANCE)
 
 
 def test_chains_do_not_see_each_other(encoder):
     first, second = (Tokenizer().encode(each) for each in ("MKTAYIAKQRQISFV", "GSHMLEDPVE"))
     joined, chains = np.concatenate([first, second]), np.repeat([3, 0], [len(first), len(second)])
-    both = encoder.features(joined, chains)
-    np.testing.assert_allclose(
-        both, np.concatenate([encoder.features(first), encoder.features(second)]), atol=TOLERANCE
-    )
+    both = features_of(encoder, joined, chains)
+    alone = np.concatenate([features_of(encoder, each) for each in (first, second)])
+    np.testing.assert_allclose(both, alone, atol=TOLERANCE)
 
 
 def test_batch_is_its_proteins(encoder):
     tokens = np.stack([Tokenizer().encode("MKTAYIAKQR"), Tokenizer().encode("GSHMLEDPVE")])
     batch = eqx.filter_jit(lambda encoder, tokens: jax.vmap(encoder.features)(tokens))(encoder, tokens)
     for ours, alone in zip(batch, tokens, strict=True):
-        np.testing.assert_allclose(ours, encoder.features(alone), atol=TOLERANCE)
+        np.testing.assert_allclose(ours, features_of(encoder, alone), atol=TOLERANCE)
 
 
 @pytest.mark.slow
@@ -169,7 +173,7 @@ def test_recomputing_changes_no_gradient(encoder):
 
 def test_half_precision_is_close(encoder):
     tokens = Tokenizer().encode("MKTAYIAKQRQISFVKSHFSRQ")
-    exact, half = encoder.features(tokens), cast(encoder, "bfloat16").features(tokens)
+    exact, half = features_of(encoder, tokens), features_of(cast(encoder, "bfloat16"), tokens)
     assert half.dtype == jnp.bfloat16
     assert np.linalg.norm(exact - half.astype(exact.dtype)) / np.linalg.norm(exact) < 0.02
 
