@@ -41,24 +41,30 @@ def draw(results: dict[str, dict[str, Any]], device: str) -> None:
     figure.savefig(DOCS / f"speed-{device}.png", dpi=110)
 
 
-def draw_scale(results: dict[str, dict[str, Any]], device: str) -> None:
-    """Plot memory and rate against the number of proteins, and time per residue against the length."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    memory = left.twinx()
-    for color, (name, rows) in zip(mpl.color_sequences["tab10"], split(results["scale"]["rows"]).items(), strict=False):
+def draw_scale(result: dict[str, Any], device: str) -> None:
+    """Plot rate and memory against the number of proteins."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    memory = axes.twinx()
+    for color, (name, rows) in zip(mpl.color_sequences["tab10"], split(result["rows"]).items(), strict=False):
         points = [(number, row) for number, row in rows if row["rate"] is not None]
         numbers = [number for number, _ in points]
-        left.plot(numbers, [row["rate"] for _, row in points], "o-", color=color, label=name)
+        axes.plot(numbers, [row["rate"] for _, row in points], "o-", color=color, label=name)
         memory.plot(numbers, [row["peak_memory_mb"] for _, row in points], "s--", color=color, alpha=0.6)
-    left.set(xscale="log", yscale="log", xlabel="proteins", ylabel="proteins per second (circles)")
+    axes.set(xscale="log", yscale="log", xlabel="proteins", ylabel="proteins per second (circles)")
     memory.set_ylim(0)
     memory.set_ylabel("peak memory of the process, MB (squares)")
-    left.legend(fontsize=8)
-    for name, rows in split(results["long"]["rows"]).items():
-        right.plot([number for number, _ in rows], [row["residue_us"] for _, row in rows], "o-", label=name)
-    right.set(xscale="log", yscale="log", xlabel="residues of one protein", ylabel="microseconds per residue")
-    right.legend(fontsize=8)
+    axes.legend(fontsize=8)
     figure.savefig(DOCS / f"scale-{device}.png", dpi=110)
+
+
+def draw_lengths(result: dict[str, Any], device: str) -> None:
+    """Plot time per residue against the length."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for name, rows in split(result["rows"]).items():
+        axes.plot([number for number, _ in rows], [row["residue_us"] for _, row in rows], "o-", label=name)
+    axes.set(xscale="log", yscale="log", xlabel="tokens of one protein", ylabel="microseconds per token")
+    axes.legend(fontsize=8)
+    figure.savefig(DOCS / f"lengths-{device}.png", dpi=110)
 
 
 def split(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, dict[str, Any]]]]:
@@ -86,11 +92,12 @@ def main() -> None:
         if all(name in results for name in ("forward", "train")):
             draw(results, device)
             tables.insert(0, f"![Ratios to PyTorch, and growth with the length](speed-{device}.png)")
-        if all(name in results for name in ("scale", "long")):
-            draw_scale(results, device)
-            tables.insert(
-                1, f"![Rate and memory by the number of proteins, and time by the length](scale-{device}.png)"
-            )
+        if "scale" in results:
+            draw_scale(results["scale"], device)
+            tables.append(f"![Rate and memory by the number of proteins](scale-{device}.png)")
+        if "long" in results:
+            draw_lengths(results["long"], device)
+            tables.append(f"![Time per token by the length, attention and state-space](lengths-{device}.png)")
         marks = (f"<!-- {device} -->", f"<!-- end of {device} -->")
         pattern = re.compile("(?<=" + re.escape(marks[0]) + "\n).*(?=" + re.escape(marks[1]) + ")", re.DOTALL)
         text = pattern.sub(lambda _, tables=tables: "\n" + "\n\n".join(tables) + "\n\n", text)
