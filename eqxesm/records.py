@@ -53,13 +53,12 @@ def read_records(paths: Sequence[str], columns: Columns = Columns()) -> Iterator
 
 def place_records(files: Iterable[tuple[str, Iterable[Protein]]]) -> Iterator[Record]:
     """The proteins of named files with their places."""
-    # By the hash of the id, since millions of ids are long: of a million, two share one with a chance of 1 in 10^7.
-    first: dict[int, int] = {}
+    first: dict[str, int] = {}
     total = 0
     for where, proteins in files:
         for number, protein in enumerate(proteins, 1):
             total += 1
-            before = first.setdefault(hash(protein.id), total)
+            before = first.setdefault(protein.id, total)
             repeat = None if before == total else f"duplicate id, first used by record {before:,}"
             yield Record(where, number, protein, repeat)
 
