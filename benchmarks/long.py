@@ -1,6 +1,6 @@
 """Attention beside a state-space encoder of as many parameters, by the length of one protein, in turns.
 
-python -m benchmarks.long [--device cpu|gpu] [--quick]
+    python -m benchmarks.long [--device cpu|gpu] [--quick]
 
 Forward passes; each encoder has a process of its own.
 """

@@ -22,10 +22,8 @@ FEW = 10_000
 COMPOSITION = "composition"
 """A model of 113 parameters: nearly all of its time is reading, batching and writing."""
 
-COMMANDS = {
-    f"predict, {COMPOSITION}": (["--model", COMPOSITION, "-o", "out.parquet"], COUNTS),
-    "predict, default": (["-o", "out.parquet"], COUNTS[:3]),
-}
+MODELS = {COMPOSITION: COUNTS, "default": COUNTS[:3]}
+"""Numbers of proteins for each."""
 
 
 def write_model(folder: Path) -> None:
@@ -47,12 +45,13 @@ def write_proteins(path: Path, sequences: list[str], count: int) -> None:
         file.writelines(f">p{number}\n{each}\n" for number, each in enumerate(islice(cycle(sequences), count)))
 
 
-def measure(case: str, words: list[str], counts: tuple[int, ...], folder: Path) -> Iterator[Row]:
+def measure(name: str, counts: tuple[int, ...], folder: Path) -> Iterator[Row]:
     """A row for each number of proteins."""
-    words = [str(folder / word) if word == COMPOSITION or word.startswith("out.") else word for word in words]
+    case, model = f"predict, {name}", folder / COMPOSITION if name == COMPOSITION else name
 
     def run(count: int) -> tuple[float, float]:
-        return run_alone(with_cache(folder / "cache", "predict", folder / f"{count}.fasta", *words))
+        words = ["predict", folder / f"{count}.fasta", "--model", model, "-o", folder / "out.parquet"]
+        return run_alone(with_cache(folder / "cache", *words))
 
     run(1)
     starts, megabytes = zip(*(run(1) for _ in range(5)), strict=True)
@@ -75,14 +74,14 @@ def main() -> None:
 
     sequences = [each.sequence for each in read_proteins(options.proteins) if len(each.sequence) <= CONTEXT_RESIDUES]
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_model(folder / COMPOSITION)
-        for case, (words, counts) in COMMANDS.items():
+        for name, counts in MODELS.items():
             counts = counts[:2] if options.quick else counts
             for count in (1, *counts):
                 write_proteins(folder / f"{count}.fasta", sequences, count)
-            for row in measure(case, words, counts, folder):
+            for row in measure(name, counts, folder):
                 print(row, flush=True)
                 rows.append(row)
     save("scale", options, rows)

@@ -36,8 +36,7 @@ STANDARD = slice(FIRST_RESIDUE, FIRST_RESIDUE + len(STANDARD_RESIDUES))
 """Rows of the vocabulary that are standard residues."""
 RESIDUES = "".join(VOCABULARY[FIRST_RESIDUE : LAST_RESIDUE + 1])
 
-
-BREAK = "|"
+BREAK = VOCABULARY[CHAIN_BREAK]
 """Joins the chains of a complex."""
 
 CONTEXT_RESIDUES = 2046

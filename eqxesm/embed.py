@@ -15,8 +15,7 @@ from eqxesm.alphabet import BREAK, CONTEXT_RESIDUES, Tokenizer, is_residue
 from eqxesm.checkpoint import tensors
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.data.windows import cut_windows
-from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel, residue_mask
-from eqxesm.encoders.base import chain_ids
+from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel, chain_ids, residue_mask
 from eqxesm.errors import InputError, at, missing_extra
 from eqxesm.files import replace_file
 from eqxesm.inference import Mapper, map_proteins

@@ -22,8 +22,8 @@ from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.domain import Domain
-from eqxesm.encoders import AbstractEncoder, Inputs, cast, load_encoder, residue_mask
-from eqxesm.encoders.base import chain_ids, in_vocabulary
+from eqxesm.encoders import AbstractEncoder, Inputs, cast, chain_ids, load_encoder, residue_mask
+from eqxesm.encoders.base import in_vocabulary
 from eqxesm.encoders.lora import describe_lora
 from eqxesm.encoders.rows import Features
 from eqxesm.errors import InputError, at

@@ -12,8 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from eqxesm.alphabet import STANDARD, Tokenizer, letter_rows, pad
 from eqxesm.design.constraints import Rules, find_changes
-from eqxesm.encoders import AbstractLanguageModel, Inputs, as_probabilities, residue_mask
-from eqxesm.encoders.base import chain_ids
+from eqxesm.encoders import AbstractLanguageModel, Inputs, as_probabilities, chain_ids, residue_mask
 from eqxesm.errors import InputError
 from eqxesm.model import SolubilityModel
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.stats import spearmanr
 
-from eqxesm.alphabet import BREAK, STANDARD_RESIDUES, AnyArray, Tokenizer, letter_rows
+from eqxesm.alphabet import BREAK, STANDARD_RESIDUES, Tokenizer, letter_rows
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.design.attribution import (
     Attribution,
@@ -27,8 +27,7 @@ from eqxesm.design.substitutions import (
     wild_type_marginal,
 )
 from eqxesm.design.variants import Substitution, check_variant
-from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel
-from eqxesm.encoders.base import chain_ids
+from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel, chain_ids
 from eqxesm.errors import InputError
 from eqxesm.evaluation.metrics import Interval
 from eqxesm.inference import Mapper
@@ -147,7 +146,7 @@ class Scanner(Worker):
         return rows
 
     def find_fault(self, record: Record, cleaned: Cleaned) -> str | None:
-        known = residue_rows(cleaned)
+        known = residue_rows(cleaned) if self._variants else {}
         for variant in self._variants or ():
             check_variant(variant, record.protein.residues)
             for each in variant:
@@ -218,7 +217,8 @@ class Scanner(Worker):
         several = [number for number, each in enumerate(places) if len(each) > 1]
         if several and self._marginal == "masked":
             mutants = np.stack([mutate(tokens, places[number]) for number in several])
-            for number, value in zip(several, _masked(self.language_model, tokens, mutants), strict=True):
+            found = _masked(self.language_model, tokens, mutants, chain_ids(tokens))
+            for number, value in zip(several, found, strict=True):
                 ratios[number] = float(value)
         return ratios
 
@@ -229,11 +229,7 @@ def _tabulate(
     return marginal(encoder, tokens, chain_ids(tokens))
 
 
-@eqx.filter_jit
-def _masked(
-    encoder: AbstractLanguageModel, tokens: Int[AnyArray, " length"], variants: Int[AnyArray, "variants length"]
-) -> Float[Array, " variants"]:
-    return masked_marginal_of(encoder, tokens, variants, chain_ids(tokens))
+_masked = eqx.filter_jit(masked_marginal_of)
 
 
 def residue_rows(cleaned: Cleaned) -> dict[int, tuple[int, str]]:
@@ -263,10 +259,10 @@ class Scorer(Worker):
         found = iter(self._mapper(tokens, advance, more=more))
         rows = []
         for record, (cleaned, note) in zip(records, looked, strict=True):
-            value = None if cleaned is None else float(next(found))
-            perplexity = (
-                None if cleaned is None or value is None else float(np.exp(-value / sum(map(len, cleaned.chains))))
-            )
+            value = perplexity = None
+            if cleaned is not None:
+                value = float(next(found))
+                perplexity = float(np.exp(-value / sum(map(len, cleaned.chains))))
             rows.append({
                 "id": record.protein.id, "length": record.protein.count(), "pseudo_log_likelihood": value,
                 "pseudo_perplexity": perplexity, "note": note,

@@ -6,7 +6,7 @@ from typing import Any
 from jax.typing import DTypeLike
 from jaxtyping import PRNGKeyArray
 
-from eqxesm.encoders.base import AbstractEncoder, Inputs, as_probabilities, cast, padding_mask, residue_mask
+from eqxesm.encoders.base import AbstractEncoder, Inputs, as_probabilities, cast, chain_ids, padding_mask, residue_mask
 from eqxesm.encoders.config import (
     PRESETS,
     EncoderConfig,
@@ -60,6 +60,7 @@ __all__ = [
     "WithPropertiesConfig",
     "as_probabilities",
     "cast",
+    "chain_ids",
     "load_encoder",
     "padding_mask",
     "residue_mask",

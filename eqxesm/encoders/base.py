@@ -76,19 +76,19 @@ def as_probabilities(inputs: Inputs) -> Float[Array, "length vocab"]:
 
 def padding_mask(inputs: Inputs) -> Bool[Array, " length"]:
     """True at padding: the token is `<pad>`, or its probability is above one half."""
-    if jnp.issubdtype(inputs.dtype, jnp.integer):
-        return jnp.asarray(inputs) == PAD
-    return jnp.asarray(inputs)[:, PAD] > 0.5
+    return _is_token(inputs, PAD)
 
 
 def chain_ids(inputs: Inputs) -> Int[Array, " length"]:
     """Numbers of the chains in a row, each from its `<cls>`, and -1 at padding, for a `sequence_id`."""
     check_inputs(inputs)
+    return jnp.where(padding_mask(inputs), -1, jnp.cumsum(_is_token(inputs, CLS), dtype=jnp.int32))
+
+
+def _is_token(inputs: Inputs, token: int) -> Bool[Array, " length"]:
     if jnp.issubdtype(inputs.dtype, jnp.integer):
-        begins = jnp.asarray(inputs) == CLS
-    else:
-        begins = jnp.asarray(inputs)[:, CLS] > 0.5
-    return jnp.where(padding_mask(inputs), -1, jnp.cumsum(begins, dtype=jnp.int32))
+        return jnp.asarray(inputs) == token
+    return jnp.asarray(inputs)[:, token] > 0.5
 
 
 def residue_mask(inputs: Inputs) -> Bool[Array, " length"]:

@@ -14,8 +14,7 @@ from eqxesm.alphabet import PAD, RESIDUES, letter_rows
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.design import integrated_gradients
 from eqxesm.design.constraints import Constraints, Rules
-from eqxesm.encoders import as_probabilities, residue_mask
-from eqxesm.encoders.base import chain_ids
+from eqxesm.encoders import as_probabilities, chain_ids, residue_mask
 from heads import WindowMLP, WindowMLPConfig
 
 TAG = "MGSSHHHHHHSSGLVPRGSH"
