@@ -5,22 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eqxesm.alphabet import Tokenizer
+    from eqxesm.assay import AssayModel
     from eqxesm.checkpoint.record import About
     from eqxesm.encoders import ESMC, SSM, ESMCConfig, ESMCOutput, OneHot
     from eqxesm.errors import InputError
     from eqxesm.forms import Calibration
     from eqxesm.model import SolubilityModel
+    from eqxesm.targets import Target
 
 __all__ = [
     "ESMC",
     "SSM",
     "About",
+    "AssayModel",
     "Calibration",
     "ESMCConfig",
     "ESMCOutput",
     "InputError",
     "OneHot",
     "SolubilityModel",
+    "Target",
     "Tokenizer",
 ]
 
@@ -28,12 +32,14 @@ _MODULES = {
     "ESMC": "encoders",
     "SSM": "encoders",
     "About": "checkpoint.record",
+    "AssayModel": "assay",
     "Calibration": "forms",
     "ESMCConfig": "encoders",
     "ESMCOutput": "encoders",
     "InputError": "errors",
     "OneHot": "encoders",
     "SolubilityModel": "model",
+    "Target": "targets",
     "Tokenizer": "alphabet",
 }
 

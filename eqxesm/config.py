@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -54,17 +53,3 @@ def parse(kind: Any, values: Any, where: object) -> Any:
 def describe(config: Any) -> dict[str, Any]:
     """Write a configuration as JSON values, the inverse of `parse`."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
-
-
-def leave_out_unset(self: Any, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    """Write a configuration without the fields that are not set, for `model_serializer(mode="wrap")`."""
-    return without_none(serialise(self))
-
-
-def without_none(values: Any) -> Any:
-    """Leave out null, which TOML cannot hold."""
-    if isinstance(values, dict):
-        return {key: without_none(each) for key, each in values.items() if each is not None}
-    if isinstance(values, list):
-        return [without_none(each) for each in values]
-    return values

@@ -1,20 +1,24 @@
 """What a model is, in words."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 
+from eqxesm.assay import AssayModel
 from eqxesm.checkpoint.leaves import named_leaves
 from eqxesm.checkpoint.record import Provenance
 from eqxesm.domain import UNLIKE, Domain
 from eqxesm.encoders.lora import describe_lora
 from eqxesm.forms import COVERED, GROUP, Calibration
 from eqxesm.model import SolubilityModel
+from eqxesm.targets import COVERED as COVERED_VALUES
+from eqxesm.targets import Target
 
 
-def describe_model(model: SolubilityModel) -> dict[str, str]:
+def describe_model(model: SolubilityModel | AssayModel) -> dict[str, str]:
     """Parts, settings and origin of a model, by heading."""
     dtypes = {str(leaf.dtype) for leaf in named_leaves([model.encoder, model.head]).values()}
     origin = model.about.provenance or Provenance("not recorded")
@@ -25,10 +29,8 @@ def describe_model(model: SolubilityModel) -> dict[str, str]:
         "head": _describe_part(model.head),
         "precision": ", ".join(sorted(dtypes)),
         "cleaning": format_fields(model.cleaning),
-        "calibration": format_fields(model.calibration),
-        "interval": _describe_interval(model.calibration),
+        **(_describe_solubility(model) if isinstance(model, SolubilityModel) else _describe_targets(model.targets)),
         "limits": format_fields(model.limits),
-        "domain": _describe_domain(model.domain),
         "source": origin.source,
         "revision": origin.revision or "not recorded",
         "licence": origin.license or "not recorded",
@@ -43,6 +45,27 @@ def _describe_part(part: Any) -> str:
     arrays = jax.tree.leaves(eqx.filter(part, eqx.is_array))
     size = f"{sum(array.size for array in arrays):,} parameters"
     return "; ".join(filter(None, (part.config.type, size, format_fields(part.config))))
+
+
+def _describe_solubility(model: SolubilityModel) -> dict[str, str]:
+    return {
+        "calibration": format_fields(model.calibration),
+        "interval": _describe_interval(model.calibration),
+        "domain": _describe_domain(model.domain),
+    }
+
+
+def _describe_targets(targets: Sequence[Target]) -> dict[str, str]:
+    return {f"predicts {target.title}": _describe_target(target) for target in targets}
+
+
+def _describe_target(target: Target) -> str:
+    if not target.is_number:
+        return f"{target.kind}: {', '.join(target.classes)}; temperature {target.temperature:.3g}"
+    within = (
+        "" if target.margin is None else f"; {COVERED_VALUES:.0%} of validation proteins within {target.margin:.3g}"
+    )
+    return f"{target.kind}{within}"
 
 
 def _describe_interval(calibration: Calibration) -> str:

@@ -8,8 +8,9 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
+from eqxesm.assay import AssayModel
 from eqxesm.checkpoint import tensors as tensor_files
 from eqxesm.checkpoint.leaves import fill_leaves, named_leaves
 from eqxesm.checkpoint.tensors import TensorSpec
@@ -17,6 +18,7 @@ from eqxesm.encoders import AbstractEncoder
 from eqxesm.errors import missing_extra
 from eqxesm.files import check_writable, expand_user, replace_file, write_file
 from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import ProteinModel
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -27,11 +29,12 @@ WEIGHTS = ".safetensors"
 """Added to the name of a program whose weights are beside it."""
 
 
-def export(model: SolubilityModel | AbstractEncoder, path: str | os.PathLike) -> bool:
+def export(model: ProteinModel | AbstractEncoder, path: str | os.PathLike) -> bool:
     """Write a model as a program for `jax.export.deserialize`, for the CPU, NVIDIA and AMD GPUs, and TPUs.
 
     It takes tokens `[batch length]`, int32, padded with 1, and gives the probabilities `[batch]` of a solubility model,
-    or the features `[batch length d_model]` of an encoder. Weights of more than a gigabyte are written beside it, as
+    the features `[batch length d_model]` of an encoder, or a dict of what any other model predicts (see
+    `Target.quantity`). Weights of more than a gigabyte are written beside it, as
     `path` with `.safetensors` added; the program then takes a dict of them first.
 
     Returns:
@@ -46,8 +49,10 @@ def export(model: SolubilityModel | AbstractEncoder, path: str | os.PathLike) ->
     leaves = named_leaves(model)
     beside = sum(leaf.nbytes for leaf in leaves.values()) > MOST_INSIDE
 
-    def run(weights: dict[str, Array], tokens: Int[Array, "batch length"]) -> Float[Array, "batch ..."]:
+    def run(weights: dict[str, Array], tokens: Int[Array, "batch length"]) -> PyTree[Float[Array, "batch ..."]]:
         own = fill_leaves(model, weights)
+        if isinstance(own, AssayModel):
+            return jax.vmap(own.quantities)(tokens)
         return jax.vmap(own.probability if isinstance(own, SolubilityModel) else own.features)(tokens)
 
     batch, length = jax.export.symbolic_shape("batch, length")

@@ -21,15 +21,16 @@ from eqxesm.alphabet import CONTEXT_RESIDUES
 from eqxesm.checkpoint.folder import CONFIG, FILES, read_config
 from eqxesm.checkpoint.leaves import fingerprint, named_leaves
 from eqxesm.checkpoint.record import Base, Provenance
-from eqxesm.config import configuration, leave_out_unset, parse
+from eqxesm.config import configuration, parse
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.domain import Domain, DomainConfig
 from eqxesm.encoders import ENCODERS, AbstractEncoder, AbstractLanguageModel, EncoderConfig, load_encoder
 from eqxesm.encoders.lora import ADAPTER_LEAVES, LoRAConfig, add_lora, find_adapters, remove_lora
 from eqxesm.errors import InputError
 from eqxesm.hub.download import Access, download
+from eqxesm.targets import Targets
 from heads import HEADS, HeadConfig
-from heads.fields import Count, NotNegative, Positive
+from heads.fields import Count, NotNegative, Positive, leave_out_unset
 
 COVERED, GROUP = 0.9, 50
 
@@ -101,18 +102,21 @@ class ModelSections:
     adapter: LoRAConfig | None
     head: HeadConfig
     cleaning: Cleaning
-    calibration: Calibration
     limits: Limits
     provenance: Provenance | None
+    calibration: Calibration | None = None
     domain: DomainConfig | None = None
+    targets: Targets | None = None
 
     @model_serializer(mode="wrap")
     def _write(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        values = serialise(self)
-        # So that earlier versions read a model without one.
-        return values if self.domain is not None else {key: values[key] for key in values if key != "domain"}
+        # So that earlier versions read a model without them.
+        own = {name for name in ("calibration", "domain", "targets") if getattr(self, name) is None}
+        return {key: value for key, value in serialise(self).items() if key not in own}
 
     def __post_init__(self):
+        if (self.calibration is None) == (self.targets is None):
+            raise ValueError("expected calibration, of a solubility model, or targets, of any other")
         if self.form != "full" and (self.base is None or self.base.sha256 is None):
             raise ValueError(f"form {self.form} needs a base with its sha256")
         if self.form != "full" and (self.adapter is None) != (self.form == "head"):
@@ -141,7 +145,7 @@ def read_sections(folder: Path) -> ModelSections:
     """Read `config.json` of a model."""
     values = read_config(folder)
     if not is_model(values):
-        raise InputError(f"{folder}: holds an encoder, not a solubility model. Use ESMC.from_pretrained and a head.")
+        raise InputError(f"{folder}: holds an encoder, not a model with a head. Use ESMC.from_pretrained and a head.")
     return parse(ModelSections, values, folder / CONFIG)
 
 

@@ -1,18 +1,23 @@
 """Predict the proteins of a file, good and bad ones together."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from eqxesm.alphabet import BREAK, Tokenizer
+from eqxesm.assay import AssayModel
 from eqxesm.data.cleaning import Cleaned
 from eqxesm.data.protein import Protein
 from eqxesm.data.windows import cut_windows
 from eqxesm.domain import UNLIKE
+from eqxesm.errors import InputError
 from eqxesm.forms import Calibration
 from eqxesm.inference import Mapper
 from eqxesm.model import SolubilityModel
 from eqxesm.records import Advance, Looked, Record, Worker
+
+NOT_PREDICTED = "not predicted"
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,9 @@ class Prediction:
 
 
 class Predictor(Worker):
-    """Predicts block after block of records: a row for each."""
+    """Predicts the solubility of block after block of records: a row for each."""
 
-    refusal = "not predicted"
+    refusal = NOT_PREDICTED
 
     def __init__(self, model: SolubilityModel, *, windows: bool = False, strict: bool = False):
         """Make one. With `windows`, proteins longer than the model accepts are predicted window by window."""
@@ -73,6 +78,47 @@ class Predictor(Worker):
                 note = "; ".join(filter(None, [note, UNLIKE if distance > limit else ""]))
             rows.append(_make_row(record.protein, probability, calibration, note))
         return rows
+
+
+class AssayPredictor(Worker):
+    """Predicts what an assay would measure, of block after block of records: a row for each.
+
+    A row is a dict of `id`, `length`, the columns of every target (see `Target.columns`) and `note`.
+    """
+
+    refusal = NOT_PREDICTED
+
+    def __init__(self, model: AssayModel, *, strict: bool = False):
+        super().__init__(strict=strict)
+        self.model = self.weights = model
+        self._mapper = Mapper(model.quantities)
+        self.parameters = self._mapper.parameters
+
+    def clean(self, sequence: str) -> Cleaned:
+        return self.model.clean(sequence)
+
+    def work(self, records: list[Record], looked: list[Looked], advance: Advance, more: bool) -> list[dict[str, Any]]:
+        tokens = [self.model.tokenize(cleaned) for cleaned, _ in looked if cleaned is not None]
+        found = self.model.predict_with(tokens, self._mapper, advance, more) if tokens else {}
+        number, rows = 0, []
+        for record, (cleaned, note) in zip(records, looked, strict=True):
+            row: dict[str, Any] = {"id": record.protein.id, "length": record.protein.count()}
+            for target in self.model.targets:
+                columns = target.columns()
+                cells = [None] * len(columns) if cleaned is None else target.cells(found[target.name][number])
+                row |= dict(zip(columns, cells, strict=True))
+            number += cleaned is not None
+            rows.append({**row, "note": note})
+        return rows
+
+
+def make_predictor(model: SolubilityModel | AssayModel, *, windows: bool, strict: bool) -> Predictor | AssayPredictor:
+    """What predicts by a model of either kind."""
+    if isinstance(model, SolubilityModel):
+        return Predictor(model, windows=windows, strict=strict)
+    if windows:
+        raise InputError("--windows is for models of solubility. Leave it out.")
+    return AssayPredictor(model, strict=strict)
 
 
 def _cut(sequence: str, longest: int) -> list[str]:

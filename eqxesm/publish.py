@@ -12,7 +12,7 @@ from eqxesm.files import expand_user, replace_folder
 from eqxesm.forms import read_sections
 from eqxesm.hub.download import check_repository, commit_of, download
 from eqxesm.hub.upload import push_saved
-from eqxesm.model import SolubilityModel
+from eqxesm.loading import load_model
 
 
 def push_folder(
@@ -31,7 +31,7 @@ def push_folder(
             raise InputError(f"{folder}: holds an encoder, which has no forms. Leave out --form.")
         encoder = load_encoder(folder)
         return push_saved(encoder.save_pretrained, repository, folder, **options)
-    model = SolubilityModel.from_pretrained(folder)
+    model = load_model(folder)
     form = form or read_sections(folder).form
     return push_saved(lambda out: model.save_pretrained(out, form=form, base=base), repository, folder, **options)
 
@@ -45,7 +45,7 @@ def pull_checkpoint(repository: str, revision: str | None, out: str | None) -> d
     folder = download(repository, revision, FILES)
     kind, base = "encoder", None
     if "head" in read_config(folder):
-        SolubilityModel.from_pretrained(folder)
+        load_model(folder)
         sections = read_sections(folder)
         kind, base = f"model, form {sections.form}", sections.base
     else:

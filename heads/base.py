@@ -1,7 +1,7 @@
 """What every head offers."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
@@ -11,25 +11,34 @@ FIXED = ("centre", "scale")
 
 Features = Float[Array, "length d_model"]
 Mask = Bool[Array, " length"]
-Logit = Float[Array, ""]
+Logit = Float[Array, "*outputs"]
+"""One number, or as many as `outputs` of the configuration says."""
+
+Logits = Float[Array, "members *outputs"]
 Pooled = Float[Array, " d_pooled"]
 Key = PRNGKeyArray | None
 
 
 class AbstractHead(eqx.Module):
-    """Maps the features of one protein to a logit. Use `jax.vmap` for batches.
+    """Maps the features of one protein to a logit, or to several. Use `jax.vmap` for batches.
 
     The result must not depend on features where `mask` is False. `config` has the feature width as
-    `d_model`.
+    `d_model`. With `per_residue` the logits are those of every position, `[length outputs]`.
     """
 
     config: eqx.AbstractVar[Any]
+    per_residue: ClassVar[bool] = False
+
+    @property
+    def outputs(self) -> int | None:
+        """How many logits a protein gets (or a residue); None for one without an axis of its own."""
+        return self.config.outputs
 
     @abstractmethod
     def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
         """Score one protein. `mask` is True at residues; dropout is on where `key` is given."""
 
-    def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Float[Array, " members"]:
+    def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Logits:
         """Logits of every member of an ensemble; of any other head, its one."""
         return self(features, mask, key=key)[None]
 
@@ -65,6 +74,6 @@ class PooledHead(AbstractHead):
     def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
         return self.score(self.pool(features, mask), key=key)
 
-    def score_members(self, pooled: Pooled, *, key: Key = None) -> Float[Array, " members"]:
+    def score_members(self, pooled: Pooled, *, key: Key = None) -> Logits:
         """The same as `logits`, of what is pooled already."""
         return self.score(pooled, key=key)[None]

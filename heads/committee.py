@@ -10,7 +10,7 @@ from annotated_types import Ge, Lt, MaxLen, MinLen
 from jaxtyping import Array, Float, PRNGKeyArray
 from pydantic import Field, Strict, model_validator
 
-from heads.base import AbstractHead, Features, Key, Logit, Mask, Pooled
+from heads.base import AbstractHead, Features, Key, Logit, Logits, Mask, Pooled
 from heads.ensemble import MEMBERS, Ensemble, EnsembleConfig
 from heads.fields import Width, configuration
 
@@ -55,6 +55,12 @@ class CommitteeConfig:
     def __post_init__(self):
         if (last := max(part.stop for part in self.parts)) > self.d_model:
             raise ValueError(f"a part takes columns up to {last}, and d_model is {self.d_model}")
+        if len({part.head.outputs for part in self.parts}) > 1:
+            raise ValueError("the parts differ in their outputs")
+
+    @property
+    def outputs(self) -> int | None:
+        return self.parts[0].head.outputs
 
 
 class Committee(AbstractHead):
@@ -71,7 +77,7 @@ class Committee(AbstractHead):
         self.config = config
 
     def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
-        return self.logits(features, mask, key=key).mean()
+        return self.logits(features, mask, key=key).mean(axis=0)
 
     @property
     def pooling(self) -> str | None:
@@ -83,7 +89,7 @@ class Committee(AbstractHead):
     def wants_standardising(self) -> bool:
         return any(head.wants_standardising for head in self.heads)
 
-    def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Float[Array, " members"]:
+    def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Logits:
         scored = zip(self.heads, self._columns(features), self._split_key(key), strict=True)
         return jnp.concatenate([head.logits(own, mask, key=key) for head, own, key in scored])
 
@@ -92,7 +98,7 @@ class Committee(AbstractHead):
         pooled = zip(self.heads, self._columns(features), strict=True)
         return jnp.concatenate([head.pool(own, mask) for head, own in pooled])
 
-    def score_members(self, pooled: Pooled, *, key: Key = None) -> Float[Array, " members"]:
+    def score_members(self, pooled: Pooled, *, key: Key = None) -> Logits:
         """The logits of members, of what `pool` makes."""
         scored = zip(self.heads, jnp.split(pooled, self.pooled_ends), self._split_key(key), strict=True)
         return jnp.concatenate([head.score_members(own, key=key) for head, own, key in scored])

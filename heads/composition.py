@@ -5,9 +5,10 @@ from typing import Literal
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
+from pydantic import model_serializer
 
 from heads.base import Features, Key, Logit, Mask, Pooled, PooledHead
-from heads.fields import Fraction, Width, Widths, configuration
+from heads.fields import Fraction, Outputs, Width, Widths, configuration, leave_out_unset
 from heads.mlp import MLP
 from heads.pooling import count, mean_pool
 
@@ -19,7 +20,10 @@ class CompositionMLPConfig:
     d_model: Width
     hidden: Widths = (64, 64)
     dropout: Fraction = 0.2
+    outputs: Outputs = None
     type: Literal["composition_mlp"] = "composition_mlp"
+
+    _serialiser = model_serializer(mode="wrap")(leave_out_unset)
 
 
 class CompositionMLP(PooledHead):
@@ -29,7 +33,7 @@ class CompositionMLP(PooledHead):
     config: CompositionMLPConfig = eqx.field(static=True)
 
     def __init__(self, config: CompositionMLPConfig, *, key: PRNGKeyArray):
-        self.mlp = MLP(config.d_model + 1, config.hidden, config.dropout, key=key)
+        self.mlp = MLP(config.d_model + 1, config.hidden, config.dropout, config.outputs, key=key)
         self.config = config
 
     @property

@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 from equinox.nn import Conv1d, Linear
 from jaxtyping import PRNGKeyArray
+from pydantic import model_serializer
 
 from heads.base import AbstractHead, Features, Key, Logit, Mask
-from heads.fields import Fraction, OddWidth, Width, Widths, configuration
+from heads.fields import Fraction, OddWidth, Outputs, Width, Widths, configuration, leave_out_unset
 from heads.mlp import MLP
 from heads.pooling import masked, max_pool
 
@@ -23,7 +24,10 @@ class ConvolutionConfig:
     kernel: OddWidth = 9
     hidden: Widths = (128,)
     dropout: Fraction = 0.3
+    outputs: Outputs = None
     type: Literal["convolution"] = "convolution"
+
+    _serialiser = model_serializer(mode="wrap")(leave_out_unset)
 
 
 class Convolution(AbstractHead):
@@ -41,7 +45,7 @@ class Convolution(AbstractHead):
         self.embedding = Linear(config.d_model, d_embedding, use_bias=False, key=embedding)
         self.first = Conv1d(d_embedding, channels, kernel, padding="SAME", key=first)
         self.second = Conv1d(channels, channels, kernel, padding="SAME", key=second)
-        self.mlp = MLP(channels, config.hidden, config.dropout, key=mlp)
+        self.mlp = MLP(channels, config.hidden, config.dropout, config.outputs, key=mlp)
         self.config = config
 
     def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from jaxtyping import Array, Float, PRNGKeyArray
 from pydantic import Field, model_validator
 
-from heads.base import AbstractHead, Features, Key, Logit, Mask, Pooled
+from heads.base import AbstractHead, Features, Key, Logit, Logits, Mask, Pooled
 from heads.composition import CompositionMLP, CompositionMLPConfig
 from heads.conv import Convolution, ConvolutionConfig
 from heads.fields import Width, configuration
@@ -49,6 +49,10 @@ class EnsembleConfig:
         if self.member.d_model != self.d_model:
             raise ValueError(f"member.d_model {self.member.d_model} is not d_model {self.d_model}")
 
+    @property
+    def outputs(self) -> int | None:
+        return self.member.outputs
+
 
 class Ensemble(AbstractHead):
     """Heads that differ in their random start and dropout; the logit is the mean of theirs.
@@ -68,7 +72,7 @@ class Ensemble(AbstractHead):
         self.config = config
 
     def __call__(self, features: Features, mask: Mask, *, key: Key = None) -> Logit:
-        return self.logits(features, mask, key=key).mean()
+        return self.logits(features, mask, key=key).mean(axis=0)
 
     @property
     def pooling(self) -> str | None:
@@ -78,7 +82,7 @@ class Ensemble(AbstractHead):
     def wants_standardising(self) -> bool:
         return self.members.wants_standardising
 
-    def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Float[Array, " members"]:
+    def logits(self, features: Features, mask: Mask, *, key: Key = None) -> Logits:
         if self.pooling is None:
             return self._map(lambda member, key: member(features, mask, key=key), key)
         return self.score_members(self.pool(features, mask), key=key)
@@ -92,7 +96,7 @@ class Ensemble(AbstractHead):
         """What the members score, if they pool by no parameter: it is the same for all."""
         return self.members.pool(features, mask)
 
-    def score_members(self, pooled: Pooled, *, key: Key = None) -> Float[Array, " members"]:
+    def score_members(self, pooled: Pooled, *, key: Key = None) -> Logits:
         """The logits of members that pool alike, of what they pool."""
         return self._map(lambda member, key: member.score(pooled, key=key), key)
 
@@ -100,6 +104,6 @@ class Ensemble(AbstractHead):
         """The ensemble with the scale of what it pools of training proteins; see `wants_standardising`."""
         return eqx.tree_at(lambda head: head.members, self, self.members.standardise(pooled))
 
-    def _map(self, score: Callable[[Any, Key], Logit], key: Key) -> Float[Array, " members"]:
+    def _map(self, score: Callable[[Any, Key], Logit], key: Key) -> Logits:
         keys = None if key is None else jax.random.split(key, self.config.members)
         return eqx.filter_vmap(score)(self.members, keys)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
@@ -22,6 +22,8 @@ NotNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 # A configuration with thousands of layers would take hours to build.
 Widths = Annotated[tuple[Width, ...], Strict(False), MaxLen(64)]
+# Numbers that a head makes of a protein; None for one, without an axis of its own.
+Outputs = Annotated[int, Ge(1), Lt(2**12)] | None
 
 
 def _check_odd(size: int) -> int:
@@ -117,6 +119,20 @@ def checked_dataclass(cls: type[T], error: type[ValueError]) -> type[T]:
 
     made.__init__ = __init__
     return made
+
+
+def leave_out_unset(self: Any, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Write a configuration without the fields that are not set, for `model_serializer(mode="wrap")`."""
+    return without_none(serialise(self))
+
+
+def without_none(values: Any) -> Any:
+    """Leave out null, which TOML cannot hold."""
+    if isinstance(values, dict):
+        return {key: without_none(each) for key, each in values.items() if each is not None}
+    if isinstance(values, list):
+        return [without_none(each) for each in values]
+    return values
 
 
 @dataclass_transform(frozen_default=True)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import MaxLen
 from jaxtyping import Array, Float, PRNGKeyArray
-from pydantic import Strict
+from pydantic import Strict, model_serializer
 
 from heads.base import Features, Key, Logit, Mask, Pooled, PooledHead
-from heads.fields import Fraction, OddWidth, Width, Widths, configuration
+from heads.fields import Fraction, OddWidth, Outputs, Width, Widths, configuration, leave_out_unset
 from heads.mlp import MLP
 from heads.pooling import count, masked, max_pool, mean_pool, quantile_pool
 
@@ -32,7 +32,10 @@ class WindowMLPConfig:
     quantiles: Quantiles = ()
     hidden: Widths = (128,)
     dropout: Fraction = 0.3
+    outputs: Outputs = None
     type: Literal["window_mlp"] = "window_mlp"
+
+    _serialiser = model_serializer(mode="wrap")(leave_out_unset)
 
 
 class WindowMLP(PooledHead):
@@ -52,7 +55,7 @@ class WindowMLP(PooledHead):
         each_window = 3 + len(config.quantiles)
         d_pooled = (1 + each_window * len(config.windows)) * config.d_model + 1
         self.centre, self.scale = jnp.zeros(d_pooled), jnp.ones(d_pooled)
-        self.mlp = MLP(d_pooled, config.hidden, config.dropout, key=key)
+        self.mlp = MLP(d_pooled, config.hidden, config.dropout, config.outputs, key=key)
         self.config = config
 
     @property

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from eqxesm.checkpoint.record import Base, Provenance
-from eqxesm.config import COMMIT, REPOSITORY, SHA256, configuration, describe, parse, without_none
+from eqxesm.config import COMMIT, REPOSITORY, SHA256, configuration, describe, parse
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.domain import DomainConfig
 from eqxesm.encoders import PRESETS, EncoderConfig, ESMCConfig, OneHotConfig
@@ -32,7 +32,7 @@ from heads import (
     MeanPoolMLPConfig,
     WindowMLPConfig,
 )
-from heads.fields import Count, Fraction, NotNegative, OddWidth, Positive, Widths
+from heads.fields import Count, Fraction, NotNegative, OddWidth, Positive, Widths, without_none
 
 CONFIGURATIONS = [
     ESMCConfig(2, 64, 2, 96, lm_head=False),

@@ -18,7 +18,7 @@ from eqxesm.checkpoint.folder import read_config
 from eqxesm.data.labels import as_labels
 from eqxesm.data.proteins import read_proteins
 from eqxesm.forms import read_sections
-from eqxesm.model import locate_model
+from eqxesm.protein_model import locate_model
 from eqxesm.sequences import as_sequence, as_text, is_missing
 from eqxesm.tables import format_table, write_table
 from eqxesm.training.recipe import read_recipe

@@ -45,7 +45,7 @@ def make(encoder: str = "one_hot", head: str = "convolution", **options) -> Solu
     return SolubilityModel(part, HEADS[type(config)](config, key=key), **options)
 
 
-@pytest.mark.parametrize("head", [config.type for config in HEADS])
+@pytest.mark.parametrize("head", [config.type for config, head in HEADS.items() if not head.per_residue])
 @pytest.mark.parametrize("encoder", ENCODER_TYPES)
 def test_any_encoder_with_any_head(encoder, head):
     model = make(encoder, head)

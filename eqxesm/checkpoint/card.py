@@ -31,6 +31,11 @@ HUB_METRICS = {
     "auprc": ("average_precision", "AUPRC"),
     "f1": ("f1", "F1"),
     "brier": ("brier_score", "Brier score"),
+    "spearman": ("spearmanr", "Spearman"),
+    "r2": ("r_squared", "R2"),
+    "pearson": ("pearsonr", "Pearson"),
+    "rmse": ("rmse", "RMSE"),
+    "macro_f1": ("f1", "macro F1"),
 }
 """Metrics by our key: the Hub's name, and the one that people read."""
 
@@ -38,12 +43,14 @@ HUB_METRICS = {
 def render_card(sections: Mapping[str, Any], record: Record | None = None) -> str:
     """Render the card from the sections of `config.json` and the record: Markdown below YAML."""
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+        loader=jinja2.FunctionLoader(_read_template),
     )
-    name = "solubility.md.j2" if "head" in sections else "encoder.md.j2"
-    template = environment.from_string(
-        (files("eqxesm") / "checkpoint" / "templates" / name).read_text(encoding="utf-8")
-    )
+    kind = "assay" if sections.get("targets") else "solubility" if "head" in sections else "encoder"
+    template = environment.get_template(f"{kind}.md.j2")
     facts = None
     try:
         if record is not None:
@@ -70,43 +77,48 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
     return f"---\n{metadata}---\n\n{body}\n"
 
 
+def _read_template(name: str) -> str:
+    return (files("eqxesm") / "checkpoint" / "templates" / name).read_text(encoding="utf-8")
+
+
 def _metadata(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> dict[str, Any]:
     """The fields that the Hub reads; https://huggingface.co/docs/hub/model-cards."""
-    solubility = "head" in sections
+    has_head, targets = "head" in sections, sections.get("targets")
     provenance, base = sections["provenance"] or {}, sections.get("base")
     metadata: dict[str, Any] = {"library_name": "eqxesm"}
     if provenance.get("license"):
         metadata["license"] = provenance["license"]
-    metadata["pipeline_tag"] = "text-classification" if solubility else "fill-mask"
+    metadata["pipeline_tag"] = "text-classification" if has_head else "fill-mask"
     origin = str(provenance.get("source", "")).removeprefix(TRAINED_ON)
     if base or (provenance.get("revision") and REPOSITORY.fullmatch(origin)):
         metadata["base_model"] = base["repository"] if base else origin
-        if solubility:
+        if has_head:
             adapter = sections["form"] == "adapter"
             metadata["base_model_relation"] = "adapter" if adapter else "finetune"
     metadata["tags"] = ["biology", "protein", "jax", "equinox"]
-    metadata["tags"] += ["solubility"] if solubility else []
+    metadata["tags"] += ["solubility"] if has_head and not targets else []
     metadata["tags"] += ["esm"] if sections["encoder"]["type"] == "esmc" else []
-    if not facts or not solubility:
+    if not facts or not has_head:
         return metadata
     if sets := facts["training"].get("datasets"):
         metadata["datasets"] = list(sets)
-    if facts["evaluation"]["sets"]:
-        metadata["metrics"] = [name for name, _ in HUB_METRICS.values()]
+    if measured := facts["evaluation"]["sets"]:
+        known = {key for each in measured for key in each["rows"][0]["metrics"]}
+        metadata["metrics"] = [name for key, (name, _) in HUB_METRICS.items() if key in known]
         metadata["model-index"] = [
             {
                 "name": str(facts["name"] or "eqxesm model"),
-                "results": [_result(each) for each in facts["evaluation"]["sets"]],
+                "results": [_result(each, "targets" in sections) for each in measured],
             }
         ]
     return metadata
 
 
-def _result(measured: Mapping[str, Any]) -> dict[str, Any]:
+def _result(measured: Mapping[str, Any], of_assay: bool) -> dict[str, Any]:
     """The figures of one test set; https://github.com/huggingface/hub-docs."""
     name = f"{measured['name']}, {measured['variant']}"
     return {
-        "task": {"type": "text-classification", "name": "Protein solubility"},
+        "task": {"type": "text-classification", "name": measured["variant"] if of_assay else "Protein solubility"},
         "dataset": {"type": measured.get("dataset") or re.sub(r"\W+", "-", measured["name"]).lower(), "name": name},
         "metrics": [
             {

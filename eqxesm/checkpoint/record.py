@@ -139,7 +139,7 @@ def read_record(folder: Path) -> Record | None:
 
 def hash_model(tree: PyTree, sections: Mapping[str, Any]) -> str:
     """SHA-256 of all that decides what a model predicts: its arrays and its configuration."""
-    kept = ("encoder", "adapter", "head", "cleaning", "calibration", "limits", "domain")
+    kept = ("encoder", "adapter", "head", "cleaning", "calibration", "limits", "domain", "targets")
     configured = {name: sections[name] for name in kept if sections.get(name) is not None}
     text = json.dumps([fingerprint(tree), configured], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

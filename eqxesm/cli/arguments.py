@@ -36,9 +36,9 @@ def add_revision(parser: ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="R", help="commit, tag or branch of the repository")
 
 
-def add_recipe(parser: ArgumentParser, example: str) -> None:
+def add_recipe(parser: ArgumentParser, example: str, what: str = "TOML file") -> None:
     """Add a recipe, its settings, and the folder of its run."""
-    parser.add_argument("recipe", metavar="RECIPE.toml", help="what is trained, on what, and how")
+    parser.add_argument("recipe", metavar="RECIPE", help=f"{what}: what is trained, on what, and how")
     parser.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
     parser.add_argument(
         "--set",
@@ -56,6 +56,10 @@ def describe_command(name: str, options: Namespace) -> str:
     from eqxesm.checkpoint.record import without_folders
 
     words = ["eqxesm", name, without_folders(options.recipe)]
+    for option in ("target", "validation", "test", "model", "sequence_column", "id_column"):
+        given = getattr(options, option, None) or []
+        for value in [given] if isinstance(given, str) else given:
+            words += [f"--{option.replace('_', '-')}", without_folders(value)]
     for setting in options.settings:
         key, _, value = setting.partition("=")
         shown = without_folders(value.strip("'\""))

@@ -88,9 +88,10 @@ def _make_worker(
 
     from eqxesm.data.cleaning import Cleaning
     from eqxesm.embed import Embedder
-    from eqxesm.model import SolubilityModel, load_any
+    from eqxesm.loading import load_any
+    from eqxesm.protein_model import ProteinModel
 
     model = load_any(source, revision, dtype)
-    if isinstance(model, SolubilityModel):
+    if isinstance(model, ProteinModel):
         return Embedder(model.encoder, model.cleaning, **settings)
     return Embedder(model, Cleaning(), **settings)

@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     from eqxesm.export import WEIGHTS, export
-    from eqxesm.model import load_any
+    from eqxesm.loading import load_any
 
     beside = export(load_any(options.model, options.revision), options.out)
     print(f"exported: {options.out}{f', {options.out}{WEIGHTS}' if beside else ''}", file=sys.stderr)

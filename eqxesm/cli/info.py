@@ -21,9 +21,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     from eqxesm.checkpoint.card import CARD
     from eqxesm.description import describe_model
-    from eqxesm.model import SolubilityModel, locate_model
+    from eqxesm.loading import load_model
+    from eqxesm.protein_model import locate_model
 
     folder = locate_model(options.model, options.revision)
-    model = SolubilityModel.from_pretrained(folder)
+    model = load_model(folder)
     pairs = {"model": options.model, **describe_model(model), "card": str(folder / CARD)}
     print(tables.format_pairs(pairs))

@@ -5,7 +5,7 @@ import functools
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eqxesm import tables
 from eqxesm.cli.arguments import add_model, read_columns
@@ -15,9 +15,9 @@ from eqxesm.cli.streams import SHARING, absolute, add_proteins, add_windows, che
 from eqxesm.errors import InputError
 
 if TYPE_CHECKING:
-    from eqxesm.predict import Prediction, Predictor
+    from eqxesm.predict import AssayPredictor, Prediction, Predictor
 
-SUMMARY = "solubility of every protein in some files"
+SUMMARY = "solubility of every protein in some files, or what else a model predicts"
 
 DESCRIPTION = """Predict for every protein the probability that it is soluble when it is
 expressed in E. coli. The table has one row per record, in the order of the input:
@@ -29,6 +29,9 @@ expressed in E. coli. The table has one row per record, in the order of the inpu
   interval_low, interval_high
                around the probability, if the model has an interval; see eqxesm info
   note         what was changed in the sequence, or why it was not predicted
+
+A model of an assay has its own columns in the place of probability to interval_high: the name of
+what it predicts, with its unit; the ends of an interval of numbers; the probability of a class.
 
 A record that cannot be predicted gets a note and no probability. Nothing is ever cut to a length.
 
@@ -50,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
-    from eqxesm.model import DEFAULT
+    from eqxesm.protein_model import DEFAULT
 
     if options.out:
         tables.check_output(options.out)
@@ -77,21 +80,24 @@ def run(options: Namespace) -> None:
 
 def _make_worker(
     source: str, revision: str | None, device: str | None, dtype: str | None, windows: bool, strict: bool
-) -> "Predictor":
+) -> "Predictor | AssayPredictor":
     use_device(device)
 
-    from eqxesm.model import SolubilityModel
-    from eqxesm.predict import Predictor
+    from eqxesm.loading import load_model
+    from eqxesm.predict import make_predictor
 
-    model = SolubilityModel.from_pretrained(source, revision=revision, dtype=dtype)
-    return Predictor(model, windows=windows, strict=strict)
-
-
-def _write(path: Path, predictions: "list[Prediction]") -> None:
-    tables.write_table(path, [dataclasses.asdict(each) for each in predictions])
+    return make_predictor(load_model(source, revision, dtype), windows=windows, strict=strict)
 
 
-def _print_table(options: Namespace, worker: "Predictor") -> None:
+def _write(path: Path, predictions: "list[Prediction] | list[dict[str, Any]]") -> None:
+    tables.write_table(path, _rows(predictions))
+
+
+def _rows(predictions: "list[Prediction] | list[dict[str, Any]]") -> list[dict[str, Any]]:
+    return [each if isinstance(each, dict) else dataclasses.asdict(each) for each in predictions]
+
+
+def _print_table(options: Namespace, worker: "Predictor | AssayPredictor") -> None:
     """Print block after block, in columns as wide as the first needs; with --strict all at once, or nothing."""
     from eqxesm.inference import show_progress
     from eqxesm.records import count_records, cut_blocks, read_records
@@ -100,7 +106,7 @@ def _print_table(options: Namespace, worker: "Predictor") -> None:
     table, held = tables.TextTable(), []
     with show_progress(lambda: count_records(options.proteins), " proteins", True) as bar:
         for block in cut_blocks(records, worker.parameters):
-            rows = [dataclasses.asdict(each) for each in worker(block, bar.update)]
+            rows = _rows(worker(block, bar.update))
             held.append(table.format(rows))
             if not (options.strict and block.more):
                 bar.clear()

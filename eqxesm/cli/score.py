@@ -45,7 +45,7 @@ def _make_worker(source: str, revision: str | None, device: str | None, settings
 
     from eqxesm.data.cleaning import Cleaning
     from eqxesm.design.streams import Scorer, require_language_model
-    from eqxesm.model import load_any
+    from eqxesm.loading import load_any
 
     model = load_any(source, revision)
     return Scorer(require_language_model(model, source), getattr(model, "cleaning", Cleaning()), **settings)

@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import model_serializer
 
 from eqxesm.alphabet import BREAK, RESIDUES
-from eqxesm.config import configuration, leave_out_unset
+from eqxesm.config import configuration
 from eqxesm.data.tags import find_tags
 from eqxesm.errors import InputError, at, pluralise
-from heads.fields import Count
+from heads.fields import Count, leave_out_unset
 
 MIN_NUCLEOTIDES = 12
 """Letters from which on a sequence is taken for DNA or RNA, if that is what it looks like."""

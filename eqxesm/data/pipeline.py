@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     """The proteins of one step; with several processes, this one's rows. Empty rows weigh 0."""
 
     inputs: Any
-    labels: Float[np.ndarray, " rows"]
+    labels: Float[np.ndarray, "rows ..."]
     weights: Float[np.ndarray, " rows"]
 
 
@@ -82,12 +82,15 @@ def make_batches(
     steps: Steps,
     buckets: Buckets,
     collate: Callable[[Int[np.ndarray, " _"], int, np.random.Generator], Any],
-    labels: Int[np.ndarray, " n"],
-    class_weights: tuple[float, float] = (1.0, 1.0),
+    labels: Int[np.ndarray, " n"] | Float[np.ndarray, "n ..."],
+    class_weights: tuple[float, float] | None = None,
     own: ProcessRows = ProcessRows(),
     seed: int = 0,
 ) -> grain.IterDataset:
-    """Turn planned steps into batches. `collate` makes the inputs of indices, padded to a length."""
+    """Turn planned steps into batches. `collate` makes the inputs of indices, padded to a length.
+
+    Labels are one for each protein; or those of several targets, `[n targets]`, or of every position, `[n length 1]`.
+    """
 
     def prepare(step: PlannedStep, rng: np.random.Generator) -> Batch:
         length, indices = step
@@ -95,7 +98,8 @@ def make_batches(
         rows, here = own.share(buckets.rows(length))
         filled = np.concatenate([indices, np.repeat(indices[:1], rows - len(indices))])[here]
         is_real = (np.arange(rows) < len(indices))[here]
-        weights = np.array(class_weights, np.float32)[labels[filled]] * is_real
-        return Batch(collate(filled, length, rng), labels[filled].astype(np.float32), weights.astype(np.float32))
+        known = labels[filled, :length] if labels.ndim == 3 else labels[filled]
+        weights = is_real if class_weights is None else np.array(class_weights, np.float32)[known] * is_real
+        return Batch(collate(filled, length, rng), known.astype(np.float32), weights.astype(np.float32))
 
     return grain.MapDataset.source(steps).random_map(prepare, seed=seed).to_iter_dataset(PREFETCH)

@@ -10,6 +10,8 @@ from eqxesm.config import configuration
 class Protein:
     """One protein as it was read. `label` is 1 (soluble), 0 (insoluble) or None (unknown).
 
+    `values` are the cells of the columns that were asked for besides, as text.
+
     `remark` says what was wrong with the record. Where it kept the sequence from being read, that is empty.
     """
 
@@ -21,6 +23,7 @@ class Protein:
     fold: str | None = None
     cluster: str | None = None
     remark: str | None = None
+    values: tuple[str, ...] = ()
 
     @property
     def residues(self) -> str:

@@ -38,6 +38,7 @@ def read_proteins(
     *,
     labelled: bool = False,
     where: Sequence[tuple[str, str]] = (),
+    values: Sequence[str] = (),
     number_prefix: str = "",
 ) -> Iterator[Protein]:
     """Read the proteins of a file, one by one and in order.
@@ -50,6 +51,7 @@ def read_proteins(
             table with a header.
         labelled: read labels: a column of 1 and 0 (or see `labels.SPELLINGS`), or FASTA headers that end in
             -1, -0, -U.
+        values: further columns to read, into `Protein.values`.
         where: pairs of a column and the value that a row must have in it.
         number_prefix: comes before the row's number where a table has no ids. With it, ids are in a
             column `id` alone: what others name may repeat.
@@ -64,7 +66,7 @@ def read_proteins(
         lines, suffix = _find_format(lines, columns)
     found = False
     if suffix not in TABLES:
-        _refuse_columns(name, columns, where)
+        _refuse_columns(name, columns, [*values, *(column for column, _ in where)])
     if suffix == ARRAY_RECORD:
         # Imported late: it takes half a second, and is an extra.
         from eqxesm.data.array_record import ArrayRecords
@@ -76,7 +78,7 @@ def read_proteins(
         else:
             has_sequences = partial(_has_sequences, columns=columns)
             table = formats.open_delimited(name, lines, DELIMITERS[suffix], has_sequences)
-        proteins = _read_table(name, table, columns, labelled, where, number_prefix)
+        proteins = _read_table(name, table, columns, labelled, where, values, number_prefix)
     else:
         annotated = suffix in formats.ANNOTATED
         records = formats.read_annotated(path) if annotated else formats.read_fasta(name, lines)
@@ -102,9 +104,9 @@ def _find_format(lines: Iterator[str], columns: Columns) -> tuple[Iterator[str],
     return chain([first], lines), ".csv" if is_header else ""
 
 
-def _refuse_columns(name: str, columns: Columns, where: Sequence[tuple[str, str]]) -> None:
+def _refuse_columns(name: str, columns: Columns, others: Sequence[str]) -> None:
     """Refuse columns that only a table has. The others have defaults, which other formats pass over."""
-    for column in (columns.source, columns.license, columns.fold, columns.cluster, *(column for column, _ in where)):
+    for column in (columns.source, columns.license, columns.fold, columns.cluster, *others):
         if column is not None:
             raise InputError(f"{name}: not read as a table, so it has no column {column!r}")
 
@@ -115,13 +117,14 @@ def _read_table(
     columns: Columns,
     labelled: bool,
     where: Sequence[tuple[str, str]],
+    values: Sequence[str],
     number_prefix: str,
 ) -> Iterator[Protein]:
     if not table.header:
         return iter(())
     id_names = ID_NAMES[:1] if number_prefix else ID_NAMES
     found = _find_columns(name, table.header, columns, labelled, id_names)
-    wanted = wanted_columns(found, labelled, where)
+    wanted = wanted_columns(found, labelled, where, values)
     if found.id is None and not number_prefix and set(table.header) > set(wanted):
         _log.warning("%s: no column of ids, so rows are numbered. Name one with --id-column.", name)
     for column in wanted:
@@ -129,7 +132,7 @@ def _read_table(
             raise InputError(f"{name}: no column {column!r}. Its columns: {_list_columns(table.header)}")
         if (times := table.header.count(column)) > 1:
             raise InputError(f"{name}: {times} columns have the same name, {column!r}. Rename all but one.")
-    return to_proteins(table.read(wanted), found, labelled, where, number_prefix)
+    return to_proteins(table.read(wanted), found, labelled, where, values, number_prefix)
 
 
 def _find_columns(name: str, header: list[str], columns: Columns, labelled: bool, id_names: Sequence[str]) -> Columns:
@@ -180,15 +183,22 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     return suffix_of(path) in TABLES
 
 
-def wanted_columns(columns: Columns, labelled: bool, where: Sequence[tuple[str, str]]) -> list[str]:
+def wanted_columns(
+    columns: Columns, labelled: bool, where: Sequence[tuple[str, str]], values: Sequence[str] = ()
+) -> list[str]:
     """The columns that a table must have."""
     names = [columns.sequence, columns.label if labelled else None, columns.id, columns.source,
-             columns.license, columns.fold, columns.cluster, *(name for name, _ in where)]  # fmt: skip
+             columns.license, columns.fold, columns.cluster, *(name for name, _ in where), *values]  # fmt: skip
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def to_proteins(
-    rows: Rows, columns: Columns, labelled: bool, where: Sequence[tuple[str, str]] = (), number_prefix: str = ""
+    rows: Rows,
+    columns: Columns,
+    labelled: bool,
+    where: Sequence[tuple[str, str]] = (),
+    values: Sequence[str] = (),
+    number_prefix: str = "",
 ) -> Iterator[Protein]:
     """Make proteins of the rows of a table, each given with the place that errors name."""
     labels = LabelReader()
@@ -218,6 +228,7 @@ def to_proteins(
             _read_field(row, columns.fold),
             _read_field(row, columns.cluster),
             remark,
+            tuple(row[column] for column in values),
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from eqxesm.errors import InputError
 
@@ -41,7 +41,7 @@ def nearest_identity(
     if shutil.which(PROGRAM) is None:
         return None
     nearest = np.zeros(len(queries))
-    for query, _, identity in _align(queries, targets, coverage, sensitivity, BEST_TARGETS):
+    for query, _, identity in align(queries, targets, coverage, sensitivity, BEST_TARGETS):
         nearest[query] = max(nearest[query], identity)
     return nearest
 
@@ -56,15 +56,26 @@ def nearest_identity_to_few(
     if shutil.which(PROGRAM) is None:
         return None
     nearest = np.zeros(len(proteins))
-    for _, protein, identity in _align(few, proteins, coverage, SENSITIVITY, len(proteins)):
+    for _, protein, identity in align(few, proteins, coverage, SENSITIVITY, len(proteins)):
         nearest[protein] = max(nearest[protein], identity)
     return nearest
 
 
-def _align(
+def find_nearest(queries: Sequence[str], targets: Sequence[str]) -> Int[np.ndarray, " queries"] | None:
+    """The most similar target of each query, by number; -1 where none is found. None where MMseqs2 is missing."""
+    if shutil.which(PROGRAM) is None:
+        return None
+    nearest, identities = np.full(len(queries), -1), np.zeros(len(queries))
+    for query, target, identity in align(queries, targets, 0.5, SENSITIVITY, BEST_TARGETS):
+        if identity > identities[query]:
+            nearest[query], identities[query] = target, identity
+    return nearest
+
+
+def align(
     queries: Sequence[str], targets: Sequence[str], coverage: float, sensitivity: float, most: int
 ) -> Iterator[tuple[int, int, float]]:
-    """Query, target and identity of every alignment that covers enough."""
+    """Query, target and identity of every alignment over at least `coverage` of either sequence."""
     if not len(queries) or not len(targets):
         return
     for line in _search(queries, targets, sensitivity, most):

@@ -16,6 +16,7 @@ from eqxesm.data.protein import Columns, Protein
 from eqxesm.data.proteins import ARRAY_RECORD, is_table, read_proteins, to_proteins, wanted_columns
 from eqxesm.errors import InputError, pluralise
 from eqxesm.files import expand_user
+from eqxesm.sequences import is_missing
 
 _log = logging.getLogger(__name__)
 
@@ -79,23 +80,23 @@ def split_conditions(where: Sequence[str]) -> list[tuple[str, str]]:
     return [(column.strip(), value.strip()) for column, _, value in parts]
 
 
-def open_source(source: Source, root: Path) -> Sequence[Protein]:
+def open_source(source: Source, root: Path, values: Sequence[str] = ()) -> Sequence[Protein]:
     """The labelled proteins of a source, with `source` and `license` filled in.
 
-    Those without a label are left out. ArrayRecord files are read as they are needed, all other
-    sources at once.
+    Those without a label are left out. If columns are named by `values`, these are read in the place of labels.
+    ArrayRecord files are read as they are needed, all other sources at once.
     """
     path = root / expand_user(source.path)
-    if path.suffix == ARRAY_RECORD:
+    if path.suffix == ARRAY_RECORD and not values:
         return _open_array_record(source, path)
     proteins, unlabelled, ids = [], [], set()
-    for protein in _read(source, path):
+    for protein in _read(source, path, values):
         if source.folds and protein.fold not in source.folds:
             continue
-        if protein.label is None:
+        if protein.label is None and all(map(is_missing, protein.values)):
             unlabelled.append(protein)
             continue
-        if protein.id in ids:
+        if protein.id in ids and not values:
             raise InputError(f"{path}: id {protein.id!r} appears twice. Make the ids unique.")
         ids.add(protein.id)
         proteins.append(
@@ -110,18 +111,19 @@ def open_source(source: Source, root: Path) -> Sequence[Protein]:
     return proteins
 
 
-def _read(source: Source, path: Path) -> Iterator[Protein]:
-    columns, where = source.columns, source.conditions
+def _read(source: Source, path: Path, values: Sequence[str]) -> Iterator[Protein]:
+    columns, where, labelled = source.columns, source.conditions, not values
     # Rows without ids are numbered, and numbers repeat between tables.
     prefix = f"{source.title}:"
     if source.file is None and source.revision is None and not os.path.isdir(path):
-        return read_proteins(path, columns, labelled=True, where=where, number_prefix=prefix if is_table(path) else "")
+        prefix = prefix if is_table(path) else ""
+        return read_proteins(path, columns, labelled=labelled, where=where, values=values, number_prefix=prefix)
     # Imported late, as it needs an extra.
     from eqxesm.data.hub_sets import read_hub_rows
 
     name, file = _locate_set(source, path)
-    rows = read_hub_rows(name, file, source.revision, wanted_columns(columns, True, where))
-    return to_proteins(rows, columns, True, where, prefix)
+    rows = read_hub_rows(name, file, source.revision, wanted_columns(columns, labelled, where, values))
+    return to_proteins(rows, columns, labelled, where, values, prefix)
 
 
 def _locate_set(source: Source, path: Path) -> tuple[str, str]:

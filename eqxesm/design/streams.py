@@ -31,7 +31,9 @@ from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel, chain_ids
 from eqxesm.errors import InputError
 from eqxesm.evaluation.metrics import Interval
 from eqxesm.inference import Mapper
-from eqxesm.model import SolubilityModel, load_any
+from eqxesm.loading import load_any
+from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import ProteinModel
 from eqxesm.records import Advance, Looked, Record, Worker
 
 Row = dict[str, Any]
@@ -285,7 +287,7 @@ def load_language_model(source: str | None) -> AbstractLanguageModel | None:
     return None if source is None else require_language_model(load_any(source), source)
 
 
-def require_language_model(model: SolubilityModel | AbstractEncoder, source: str) -> AbstractLanguageModel:
+def require_language_model(model: ProteinModel | AbstractEncoder, source: str) -> AbstractLanguageModel:
     """What `find_language_model` finds; refuse a model of `source` that has none."""
     found = find_language_model(model)
     if found is None:
@@ -293,7 +295,7 @@ def require_language_model(model: SolubilityModel | AbstractEncoder, source: str
     return found
 
 
-def find_language_model(model: SolubilityModel | AbstractEncoder) -> AbstractLanguageModel | None:
+def find_language_model(model: ProteinModel | AbstractEncoder) -> AbstractLanguageModel | None:
     """The encoder of a model, or the encoder itself, if it has a language-model head."""
-    encoder = model.encoder if isinstance(model, SolubilityModel) else model
+    encoder = model.encoder if isinstance(model, ProteinModel) else model
     return encoder if isinstance(encoder, AbstractLanguageModel) and encoder.lm_head is not None else None

@@ -21,7 +21,8 @@ from eqxesm.evaluation.features import is_untagged_met
 from eqxesm.evaluation.labelled import LabelledFile, format_left_out, read_labelled
 from eqxesm.evaluation.plots import PICTURES, draw_evaluation
 from eqxesm.evaluation.report_folder import ReportType, check_report_folder, write_report
-from eqxesm.model import DEFAULT, SolubilityModel
+from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import DEFAULT
 
 REPORT = ReportType("eqxesm evaluate", "metrics.json", PICTURES)
 FOLDS = 5

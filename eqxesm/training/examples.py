@@ -15,6 +15,7 @@ from eqxesm.data.vectors import LONGEST_END, random_end
 from eqxesm.errors import InputError
 from eqxesm.inference import map_proteins
 from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import ProteinModel
 from eqxesm.sequences import as_sequence
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.features import FrozenFeatures, compute_features
@@ -27,18 +28,20 @@ Collate = Callable[[Int[np.ndarray, " _"], int, np.random.Generator], Any]
 class Examples:
     """Labelled proteins: tokens of each, `<cls>` and `<eos>` included, and labels.
 
-    `ids` name proteins in errors; `lengths` are counted where they are not given.
+    Labels of solubility are 1 and 0. Those of targets are float32 `[n targets]`, or `[n length 1]` for every
+    position of proteins padded to the longest; NaN where they are unknown. `ids` name proteins in errors; `lengths`
+    are counted where they are not given.
     """
 
     proteins: Sequence[Int[np.ndarray, " _"]]
-    labels: Int[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"] | Float[np.ndarray, "n ..."]
     ids: Sequence[str] | None
     lengths: Int[np.ndarray, " n"]
 
     def __init__(
         self,
         proteins: Sequence[Int[np.ndarray, " _"]],
-        labels: Labels,
+        labels: Labels | Float[np.ndarray, "n ..."],
         ids: Sequence[str] | None = None,
         lengths: Int[np.ndarray, " n"] | None = None,
     ):
@@ -51,7 +54,11 @@ class Examples:
                 raise InputError(f"{name} has {len(given)} entries for {len(proteins)} proteins")
         if lengths is None:
             lengths = np.array([_count(proteins[i]) for i in range(len(proteins))])
-        values = {"proteins": proteins, "labels": as_labels(labels, len(proteins)), "ids": ids, "lengths": lengths}
+        if not isinstance(labels, np.ndarray) or labels.ndim == 1:
+            labels = as_labels(labels, len(proteins))
+        elif len(labels) != len(proteins):
+            raise InputError(f"{len(labels)} rows of labels for {len(proteins)} proteins")
+        values = {"proteins": proteins, "labels": labels, "ids": ids, "lengths": lengths}
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -98,7 +105,7 @@ def add_vectors(examples: Examples, share: float) -> InputSet:
 
 
 def prepare_inputs(
-    model: SolubilityModel,
+    model: ProteinModel,
     examples: Examples,
     config: TrainConfig,
     cache: Path | None,
@@ -116,7 +123,7 @@ def prepare_inputs(
     return InputSet(examples, own.collate, own)
 
 
-def choose_run_buckets(model: SolubilityModel, config: TrainConfig, sets: Mapping[str, Examples]) -> Buckets:
+def choose_run_buckets(model: ProteinModel, config: TrainConfig, sets: Mapping[str, Examples]) -> Buckets:
     """Choose the shapes of a run's batches, for all of its sets."""
     longest = max(int(examples.lengths.max()) for examples in sets.values())
     lengths = sets["training"].lengths
@@ -127,10 +134,12 @@ def choose_run_buckets(model: SolubilityModel, config: TrainConfig, sets: Mappin
     return choose_buckets(lengths, config.tokens_per_batch, longest)
 
 
-def class_weights(config: TrainConfig, labels: Int[np.ndarray, " n"]) -> tuple[float, float]:
-    """Weights of insoluble and soluble proteins in the loss."""
+def class_weights(config: TrainConfig, labels: np.ndarray) -> tuple[float, float] | None:
+    """Weights of insoluble and soluble proteins in the loss; None for equal ones."""
     if config.class_weights == "none":
-        return 1.0, 1.0
+        return None
+    if labels.ndim > 1:
+        raise InputError("training.class_weights is for solubility alone. Leave it out.")
     counts = np.bincount(labels, minlength=2)
     if not counts.all():
         raise InputError(f"all {len(labels)} labels are {labels[0]}: classes cannot be balanced")

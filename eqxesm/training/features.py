@@ -20,7 +20,7 @@ from eqxesm.checkpoint.leaves import fingerprint
 from eqxesm.encoders import AbstractEncoder, cast, residue_mask
 from eqxesm.errors import InputError
 from eqxesm.inference import map_proteins
-from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import ProteinModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import is_first, wait_for_all
 from eqxesm.training.step import Features, PooledFeatures
@@ -81,7 +81,7 @@ def _key(tokens: Int[np.ndarray, " _"]) -> bytes:
 
 
 def compute_features(
-    model: SolubilityModel,
+    model: ProteinModel,
     proteins: Sequence[Int[np.ndarray, " _"]],
     lengths: Int[np.ndarray, " n"],
     config: TrainConfig,
@@ -131,7 +131,7 @@ def compute_features(
 
 
 def compute_once(
-    model: SolubilityModel,
+    model: ProteinModel,
     proteins: Iterable[Int[np.ndarray, " _"]],
     config: TrainConfig,
     cache: Path,
@@ -144,7 +144,7 @@ def compute_once(
     return compute_features(model, unique, lengths, config, cache, progress=progress)
 
 
-def _hash_inputs(model: SolubilityModel, proteins: Sequence[Int[np.ndarray, " _"]], dtype: str) -> str:
+def _hash_inputs(model: ProteinModel, proteins: Sequence[Int[np.ndarray, " _"]], dtype: str) -> str:
     """Hash everything that features depend on."""
     digest = hashlib.sha256()
     about = [fingerprint(model.encoder), asdict(model.cleaning), model.head.pooling, dtype]

@@ -1,6 +1,6 @@
 """Which parameters are trained, and how fast: filters over the tree of a model."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,14 +10,16 @@ from jaxtyping import PyTree
 
 from eqxesm.encoders import cast
 from eqxesm.encoders.lora import ADAPTER_LEAVES, add_lora, describe_lora, merge_lora
-from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import ProteinModel
 from eqxesm.training.config import TrainConfig
 from heads import FIXED
 
 BLOCKS = "blocks"
 
+Model = TypeVar("Model", bound=ProteinModel)
 
-def prepare(model: SolubilityModel, config: TrainConfig) -> SolubilityModel:
+
+def prepare(model: Model, config: TrainConfig) -> Model:
     """Make a model ready for its strategy: float32 where it is trained, adapters for `lora`."""
     encoder, head = model.encoder, cast(model.head, np.float32)
     if config.strategy == "joint":
@@ -28,7 +30,7 @@ def prepare(model: SolubilityModel, config: TrainConfig) -> SolubilityModel:
     return eqx.tree_at(lambda model: (model.encoder, model.head), model, (encoder, head))
 
 
-def trainable(model: SolubilityModel, strategy: str) -> PyTree[bool]:
+def trainable(model: ProteinModel, strategy: str) -> PyTree[bool]:
     """True at the parameters that a strategy trains."""
 
     def is_trained(path: tuple, leaf: object) -> bool:

@@ -20,12 +20,13 @@ from tqdm import tqdm
 from eqxesm.data.batching import Buckets
 from eqxesm.data.pipeline import ProcessRows, Steps, make_batches
 from eqxesm.errors import InputError
-from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import ProteinModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import is_first, make_mesh, shard, shard_batch
 from eqxesm.training.examples import Examples, InputSet, add_vectors, choose_run_buckets, class_weights, prepare_inputs
 from eqxesm.training.features import FrozenFeatures
-from eqxesm.training.filters import prepare, trainable
+from eqxesm.training.filters import Model, prepare, trainable
+from eqxesm.training.objective import Objective, choose_objective
 from eqxesm.training.optimiser import make_optimiser, make_schedule
 from eqxesm.training.state import Epoch, Progress, RunState, Scores
 from eqxesm.training.step import StepInputs, StepMetrics, TrainState, init_state, score_step, train_step
@@ -36,6 +37,7 @@ class _Setup:
     """What stays the same through a run."""
 
     config: TrainConfig
+    objective: Objective
     mesh: Mesh
     buckets: Buckets
     sets: Mapping[str, InputSet]
@@ -47,7 +49,7 @@ class _Setup:
 
 
 def fit(
-    model: SolubilityModel,
+    model: Model,
     training: Examples,
     validation: Examples,
     config: TrainConfig,
@@ -58,7 +60,7 @@ def fit(
     features: FrozenFeatures | None = None,
     report: Callable[[Epoch], None] | None = None,
     progress: bool = False,
-) -> tuple[SolubilityModel, list[Epoch]]:
+) -> tuple[Model, list[Epoch]]:
     """Train a model, and return the best one by validation loss, with all epochs.
 
     On one device the same arguments give the same parameters to the bit, and so does a run that was
@@ -77,9 +79,7 @@ def fit(
     if tests and (taken := {"training", "validation"} & tests.keys()):
         raise InputError(f"tests has the name {min(taken)!r}, which stands for another set. Choose another.")
     sets = {"training": training, "validation": validation, **(tests or {})}
-    # Its margin and domain will not be those of the trained model.
-    calibration = dataclasses.replace(model.calibration, margin=None)
-    model = SolubilityModel(model.encoder, model.head, model.cleaning, calibration, model.limits, model.about)
+    model = model.without_fit()
     about = dataclasses.replace(model.about, record=None)
     setup, now = _set_up(model, sets, config, cache, features, progress)
     kept = state.load(now) if state else None
@@ -97,9 +97,9 @@ def fit(
         epoch = Epoch(
             number=len(run.epochs) + 1,
             step=run.step,
-            training=run.training,
-            validation=scores.pop("validation"),
-            tests=scores,
+            training=run.training if scores["validation"].accuracy is not None else Scores(run.training.loss),
+            validation=scores["validation"],
+            tests={name: each for name, each in scores.items() if name != "validation"},
             learning_rate=np.asarray(setup.schedule(run.step // config.accumulate)).item(),
             gradient_norm=run.norm / setup.steps.per_epoch,
             seconds=time.monotonic() - started,
@@ -115,14 +115,14 @@ def fit(
             best = jax.tree.map(jnp.copy, now.validated)
         if report is not None and is_first():
             report(epoch)
-    trained = SolubilityModel.from_pretrained(state.model) if state else eqx.combine(best, setup.frozen)
+    trained = type(model).from_pretrained(state.model) if state else eqx.combine(best, setup.frozen)
     # On the devices calibration and limits were float32 and int32. These are exact.
-    trained = trained.replace(calibration=model.calibration, limits=model.limits, about=about)
+    trained = model.with_parts(trained.encoder, trained.head, about)
     return trained, list(run.epochs)
 
 
 def _set_up(
-    model: SolubilityModel,
+    model: ProteinModel,
     sets: Mapping[str, Examples],
     config: TrainConfig,
     cache: Path | None,
@@ -149,7 +149,8 @@ def _set_up(
     params, frozen = shard(jax.tree.map(jnp.copy, params), mesh), shard(frozen, mesh)
     optimiser = make_optimiser(config, len(steps), params)
     schedule = make_schedule(config, len(steps) // config.accumulate)
-    setup = _Setup(config, mesh, buckets, inputs, steps, frozen, optimiser, schedule, progress)
+    objective = choose_objective(model, config.label_smoothing)
+    setup = _Setup(config, objective, mesh, buckets, inputs, steps, frozen, optimiser, schedule, progress)
     return setup, shard(init_state(params, optimiser, config), mesh)
 
 
@@ -219,7 +220,7 @@ def _add_metrics(
             f"training.learning_rate, or look at the batch: {names}{more}. The best model is kept."
         )
     run = run.add_metrics(loss, correct, len(indices), norm)
-    bar.set_postfix(loss=f"{run.training.loss:.4f}", accuracy=f"{run.training.accuracy:.3f}", refresh=False)
+    bar.set_postfix(loss=f"{run.training.loss:.4f}", refresh=False)
     bar.update()
     return run
 
@@ -240,18 +241,16 @@ def _score_other_sets(setup: _Setup, params: PyTree) -> dict[str, Scores]:
     for name, inputs in setup.sets.items():
         if name != "training":
             logits = score_set(params, setup.frozen, inputs, setup.buckets, setup.config, setup.mesh)
-            labels = inputs.examples.labels
-            accuracy = float(((logits > 0) == labels).mean())
-            scores[name] = Scores(cross_entropy(logits, labels), accuracy)
+            scores[name] = setup.objective.score(logits, inputs.examples.labels)
     return scores
 
 
 def score_set(
     params: PyTree, frozen: PyTree, inputs: InputSet, buckets: Buckets, config: TrainConfig, mesh: Mesh
-) -> Float[np.ndarray, " n"]:
-    """Logits of every protein of a set. Every process has to take part."""
+) -> Float[np.ndarray, "n ..."]:
+    """Logits of every protein of a set, or of every position up to the longest. Every process has to take part."""
     labels = inputs.examples.labels
-    scores = np.zeros(len(labels), np.float32)
+    scores: Any = None
     steps = Steps(inputs.examples.lengths, buckets, 1, None)
     batches = make_batches(steps, buckets, inputs.collate, labels, own=ProcessRows.of(mesh))
     for number, batch in enumerate(batches):
@@ -260,15 +259,13 @@ def score_set(
             rows = shard_batch(batch.inputs, mesh)
             with jax.set_mesh(mesh):
                 output = score_step(params, frozen, rows, config, mesh)
-            scores[indices] = np.asarray(output)[: len(indices)]
+            found = np.asarray(output)[: len(indices)]
+            if scores is None:
+                places = labels.shape[1:2] if labels.ndim == 3 else ()
+                scores = np.zeros((len(labels), *places, *found.shape[1 + len(places) :]), np.float32)
+            scores[(indices, slice(length)) if labels.ndim == 3 else indices] = found
         except jax.errors.JaxRuntimeError as error:
             raise _explain(error, length, buckets, config) from error
     if not np.isfinite(scores).all():
         raise InputError("training diverged: a logit is NaN. Try a lower training.learning_rate.")
     return scores
-
-
-def cross_entropy(logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
-    """Mean binary cross-entropy in nats."""
-    signs = 1.0 - 2.0 * labels
-    return float(np.logaddexp(0.0, signs * logits.astype(np.float64)).mean())

@@ -14,20 +14,21 @@ import tomli_w
 from jaxtyping import PRNGKeyArray
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter, ValidationError
 
-from eqxesm.checkpoint.record import About, Provenance
-from eqxesm.config import REPOSITORY, configuration, describe, parse, without_none
+from eqxesm.checkpoint.record import About, Provenance, with_about
+from eqxesm.config import REPOSITORY, configuration, describe, parse
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Policy
 from eqxesm.data.sources import Source
-from eqxesm.encoders import ENCODERS, ESMCConfig, OneHotConfig, SSMConfig, load_encoder
+from eqxesm.encoders import ENCODERS, AbstractEncoder, ESMCConfig, OneHotConfig, SSMConfig, WithProperties
 from eqxesm.errors import InputError, at, one_line
 from eqxesm.files import expand_user, read_text
-from eqxesm.hub.download import find_checkpoint, repository_of
+from eqxesm.loading import load_any
 from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import DEFAULT, ProteinModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare
-from heads import HEADS, HeadConfig
-from heads.fields import describe_faults
+from heads import HEADS, AbstractHead, HeadConfig, with_outputs
+from heads.fields import describe_faults, without_none
 
 Sources = Annotated[tuple[Source, ...], Strict(False)]
 
@@ -64,7 +65,7 @@ class DataConfig(Policy):
 
 @configuration
 class Pretrained:
-    """An encoder that is loaded: a folder or a Hub repository."""
+    """An encoder that is loaded: a folder, a Hub repository, or that of a model, such as `default`."""
 
     pretrained: str
     revision: str | None = None
@@ -82,12 +83,15 @@ Encoder = Annotated[
 LanguageModel = Annotated[ESMCConfig | SSMConfig | Pretrained, Field(discriminator="type"), BeforeValidator(_name_type)]
 
 
-def _check_head(values: dict[str, Any]) -> dict[str, Any]:
-    # The width of the features is known when the encoder is.
+WIDEST = 2**20 - 1
+
+
+def check_head(values: dict[str, Any]) -> dict[str, Any]:
+    # The width of the features is known when the encoder is: any that a part could ask for will do.
     try:
-        TypeAdapter(HeadConfig).validate_json(json.dumps({"d_model": 1, **values}))
+        TypeAdapter(HeadConfig).validate_json(json.dumps({"d_model": WIDEST, **values}))
     except ValidationError as error:
-        raise ValueError(describe_faults(error, {"d_model": 1, **values})) from None
+        raise ValueError(describe_faults(error, {"d_model": WIDEST, **values})) from None
     return values
 
 
@@ -96,7 +100,7 @@ class ModelConfig:
     """The model that training starts from. The head's `d_model` may be left out."""
 
     encoder: Encoder
-    head: Annotated[dict[str, Any], AfterValidator(_check_head)]
+    head: Annotated[dict[str, Any], AfterValidator(check_head)]
     cleaning: Cleaning = Cleaning()
 
 
@@ -154,6 +158,11 @@ def read_recipe(path: str | os.PathLike, settings: Sequence[str] = (), kind: Any
         raise InputError(f"{path}: file not found") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not TOML ({one_line(error)})") from error
+    return make_recipe(values, path, settings, kind)
+
+
+def make_recipe(values: dict[str, Any], path: Path, settings: Sequence[str], kind: Any) -> Any:
+    """A recipe of the values of a file, or what could be one, with settings in the place of what it says."""
     _make_root_absolute(values, path.parent)
     for setting in settings:
         _override(values, setting)
@@ -204,7 +213,7 @@ def check_pretrained(encoder: Any, key: str) -> None:
     """Refuse an encoder that is not there, before any data are read. `key` is its place in the recipe."""
     if isinstance(encoder, Pretrained):
         name = encoder.pretrained
-        if not REPOSITORY.fullmatch(name) and not Path(expand_user(name)).is_dir():
+        if name != DEFAULT and not REPOSITORY.fullmatch(name) and not Path(expand_user(name)).is_dir():
             raise InputError(f"{key}.pretrained is {name!r}: folder not found")
 
 
@@ -212,27 +221,43 @@ def build_encoder(wanted: Any, key: PRNGKeyArray) -> Any:
     """Make an encoder with random weights, or load one."""
     if not isinstance(wanted, Pretrained):
         return ENCODERS[type(wanted)](wanted, key=key)
-    folder = find_checkpoint(wanted.pretrained, wanted.revision)
-    return load_encoder(folder, repository_of(wanted.pretrained, folder))
+    found = load_any(wanted.pretrained, wanted.revision)
+    if not isinstance(found, ProteinModel):
+        return found
+    # Where it came from, as far as that is known.
+    if isinstance(found.encoder, WithProperties):
+        return WithProperties(with_about(found.encoder.encoder, found.about))
+    return with_about(found.encoder, found.about)
 
 
 def build_model(recipe: Recipe) -> SolubilityModel:
     """Make the model that a recipe starts from."""
-    encoder_key, head_key = jax.random.split(jax.random.key(recipe.training.seed))
-    encoder = build_encoder(recipe.model.encoder, encoder_key)
-    values = {"d_model": encoder.d_model, **recipe.model.head}
-    config = parse(HeadConfig, values, "model.head")
-    head = HEADS[type(config)](config, key=head_key)
+    encoder = build_encoder(recipe.model.encoder, start_keys(recipe)[0])
+    head, about = build_head(recipe, encoder)
+    try:
+        return SolubilityModel(encoder, head, recipe.model.cleaning, about=about)
+    except InputError as error:
+        raise InputError(f"model.head: {error}. Leave out d_model.") from error
+
+
+def start_keys(recipe: Any) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """Keys of the random weights of the encoder and of the head."""
+    encoder, head = jax.random.split(jax.random.key(recipe.training.seed))
+    return encoder, head
+
+
+def build_head(recipe: Any, encoder: AbstractEncoder, outputs: int | None = None) -> tuple[AbstractHead, About | None]:
+    """Make the head that a recipe starts from, and what is known of the model if the encoder has no origin."""
+    config = parse(HeadConfig, {"d_model": encoder.d_model, **recipe.model.head}, "model.head")
+    if outputs is not None:
+        config = with_outputs(config, outputs)
+    head = HEADS[type(config)](config, key=start_keys(recipe)[1])
     origin = getattr(encoder, "about", About()).provenance
     if origin is not None and recipe.license is not None:
         terms = origin.license or "not recorded"
         raise InputError(f"license is given, but the encoder brings its own terms ({terms}). Leave it out.")
     made = Provenance(f"eqxesm train, recipe {recipe.name}", license=recipe.license)
-    about = About(made) if origin is None else None
-    try:
-        return SolubilityModel(encoder, head, recipe.model.cleaning, about=about)
-    except InputError as error:
-        raise InputError(f"model.head: {error}. Leave out d_model.") from error
+    return head, About(made) if origin is None else None
 
 
 def file_name(title: str) -> str:

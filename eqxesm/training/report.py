@@ -11,6 +11,7 @@ from eqxesm.config import describe
 from eqxesm.data.hygiene_report import Hygiene, format_counts
 from eqxesm.errors import pluralise
 from eqxesm.evaluation.baselines import Baselines
+from eqxesm.training.config import TrainConfig
 from eqxesm.training.recipe import Recipe
 
 LIMITS = [
@@ -47,7 +48,7 @@ def describe_run(
             "citations": _distinct(source.citation for source in recipe.sources),
             "hygiene": _describe_hygiene(hygiene),
             "calibrated_on": "the validation proteins",
-            "recipe": _describe_recipe(recipe, command, best_epoch, seconds),
+            "recipe": describe_training(recipe.training, command, best_epoch, seconds),
         },
         "evaluation": {
             "intervals": "No test set was used in training or selection. In parentheses: 95% "
@@ -60,8 +61,8 @@ def describe_run(
     }
 
 
-def _describe_recipe(recipe: Recipe, command: str, best_epoch: int, seconds: float) -> dict[str, Any]:
-    config = recipe.training
+def describe_training(config: TrainConfig, command: str, best_epoch: int, seconds: float) -> dict[str, Any]:
+    """How a model was trained, by heading."""
     return {
         **({"Command": f"`{command}`"} if command else {}),
         "Strategy": config.strategy,

@@ -26,7 +26,9 @@ from eqxesm.evaluation.plots import draw_calibration, draw_evaluation
 from eqxesm.files import cache_folder, expand_user, make_folder, write_file
 from eqxesm.forms import Calibration, Limits
 from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import ProteinModel
 from eqxesm.training import run_folder
+from eqxesm.training.config import TrainConfig
 from eqxesm.training.curves import best_epoch, draw_curves, format_epoch, format_epochs, format_head
 from eqxesm.training.devices import is_first, make_mesh, shard, wait_for_all
 from eqxesm.training.examples import Examples, choose_run_buckets, prepare_inputs
@@ -150,7 +152,7 @@ def _train(
         report=report,
         progress=run.progress,
     )
-    logits = _score(model, recipe, {"training": training, "validation": validation, **tests}, features)
+    logits = score_sets(model, recipe.training, {"validation": validation, **tests}, training, features)
     result = {}
     if is_first():
         run_folder.write_lines(folder / run_folder.EPOCHS, epochs)
@@ -160,18 +162,21 @@ def _train(
     return result
 
 
-def _score(
-    model: SolubilityModel, recipe: Recipe, sets: dict[str, Examples], features: FrozenFeatures | None
-) -> Logits:
-    """Score everything but the training proteins, on every device. Features are known or come from the cache."""
-    mesh, config, cache = make_mesh(), recipe.training, cache_folder("features")
-    buckets = choose_run_buckets(model, config, sets)
+def score_sets(
+    model: ProteinModel,
+    config: TrainConfig,
+    sets: Mapping[str, Examples],
+    training: Examples,
+    features: FrozenFeatures | None = None,
+) -> dict[str, Float[np.ndarray, "n ..."]]:
+    """Score sets in the shapes of training, on every device. Features are known or come from the cache."""
+    mesh, cache = make_mesh(), cache_folder("features")
+    buckets = choose_run_buckets(model, config, {"training": training, **sets})
     params, frozen = eqx.partition(model, trainable(model, config.strategy))
     params, frozen = shard(params, mesh), shard(frozen, mesh)
     return {
         name: score_set(params, frozen, prepare_inputs(model, examples, config, cache, features), buckets, config, mesh)
         for name, examples in sets.items()
-        if name != "training"
     }
 
 
@@ -215,7 +220,7 @@ def _finish(
         "temperature": temperature,
         "tests": assessed,
     }
-    with _writing_report(folder) as report:
+    with writing_report(folder) as report:
         draw_curves(report, epochs)
         write_file(report / "table.md", format_epochs(epochs))
         for name, pictures in drawn.items():
@@ -227,7 +232,7 @@ def _finish(
 
 
 @contextmanager
-def _writing_report(folder: Path) -> Generator[Path, None, None]:
+def writing_report(folder: Path) -> Generator[Path, None, None]:
     try:
         make_folder(folder / REPORT)
         yield folder / REPORT
@@ -296,7 +301,7 @@ def _assess_out_of_fold(run: _Run, folds: Mapping[str, Splits], folders: Mapping
     truth = np.concatenate(labels)
     assessed = assess(sequences, truth, joined, {})
     result = {"recipe": run.recipe.name, "folds": list(folds), "tests": {"out of fold": assessed}}
-    with _writing_report(run.folder) as report:
+    with writing_report(run.folder) as report:
         draw_evaluation(report, truth, joined, Calibration().threshold, assessed)
         write_file(report / RESULT, json.dumps(result, indent=1) + "\n")
     return result

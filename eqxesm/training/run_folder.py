@@ -18,7 +18,7 @@ from eqxesm.data.hygiene import Splits
 from eqxesm.data.hygiene_report import Hygiene
 from eqxesm.errors import InputError
 from eqxesm.files import make_folder, nearest_existing, read_json, write_file
-from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import ProteinModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare, trainable
 from eqxesm.training.recipe import BaseRecipe, Pretrained, Recipe, find_differences, read_recipe
@@ -57,7 +57,7 @@ def check_run_folder(folder: Path, recipe: BaseRecipe, resume: bool) -> None:
         raise InputError(f"{folder}: holds a run of another recipe: {'; '.join(found)}. Choose another folder.")
 
 
-def make_digests(recipe: Recipe, splits: Splits, model: SolubilityModel) -> dict[str, str]:
+def make_digests(recipe: Recipe, splits: Splits, model: ProteinModel) -> dict[str, str]:
     """Hashes of what a run depends on besides its recipe."""
     digests = {"data": splits.report.data_digest}
     if isinstance(recipe.model.encoder, Pretrained):
@@ -79,7 +79,7 @@ def check_digests(folder: Path, digests: Mapping[str, str]) -> None:
             raise InputError(f"{folder}: holds a run whose {what} differed ({change}). Choose another folder.")
 
 
-def check_disk_space(folder: Path, model: SolubilityModel, config: TrainConfig, folds: int) -> None:
+def check_disk_space(folder: Path, model: ProteinModel, config: TrainConfig, folds: int) -> None:
     """Refuse a disk that the checkpoints do not fit on, before the work is done."""
 
     def size(tree: Any) -> int:

@@ -27,10 +27,10 @@ PROGRESS = "progress.json"
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Mean cross-entropy (nats) and accuracy of a set."""
+    """Mean loss of a set, for classes in nats, and the accuracy where the model predicts solubility."""
 
     loss: float
-    accuracy: float
+    accuracy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,14 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from eqxesm.alphabet import AnyArray
 from eqxesm.encoders import cast
 from eqxesm.encoders.stack import gather
-from eqxesm.model import SolubilityModel
+from eqxesm.protein_model import ProteinModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.devices import constrain
 from eqxesm.training.filters import BLOCKS, path_names
+from eqxesm.training.objective import choose_objective
+
+Outputs = Float[Array, "rows *outputs"]
+MemberOutputs = Float[Array, "rows members *outputs"]
 
 
 class Features(NamedTuple):
@@ -57,14 +61,14 @@ class StepInputs(NamedTuple):
 
     frozen: PyTree
     inputs: Any
-    labels: Float[AnyArray, " rows"]
+    labels: Float[AnyArray, "rows ..."]
     weights: Float[AnyArray, " rows"]
     step: Int[AnyArray, ""]
 
 
 def score(
-    model: SolubilityModel, inputs: Any, config: TrainConfig, step: Int[AnyArray, ""] | None = None
-) -> Float[Array, "rows members"]:
+    model: ProteinModel, inputs: Any, config: TrainConfig, step: Int[AnyArray, ""] | None = None
+) -> MemberOutputs:
     """Logits of a batch of tokens or features, by member of the head. Dropout is on where the step is given."""
     rows = jax.tree.leaves(inputs)[0].shape[0]
     keys = None
@@ -110,15 +114,14 @@ def step_down(
 def train_step(
     given: StepInputs, state: TrainState, optimiser: optax.GradientTransformation, config: TrainConfig, mesh: Mesh
 ) -> tuple[TrainState, StepMetrics]:
-    """One step down the gradient of the binary cross-entropy. The memory of `state` is reused."""
+    """One step down the gradient of the objective. The memory of `state` is reused."""
     labels, weights = jnp.asarray(given.labels), jnp.asarray(given.weights)
+    objective = choose_objective(eqx.combine(state.params, given.frozen), config.label_smoothing)
 
-    def loss(params: PyTree) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
+    def loss(params: PyTree) -> tuple[Float[Array, ""], Outputs]:
         scores = score(eqx.combine(params, given.frozen), given.inputs, config, given.step)
-        smooth = config.label_smoothing
-        targets = labels * (1 - smooth) + smooth / 2
         # Each member learns by its own loss.
-        losses = optax.sigmoid_binary_cross_entropy(scores, targets[:, None]).mean(axis=1)
+        losses = objective.losses(scores, labels)
         return (losses * weights).sum() / weights.sum(), scores.mean(axis=1)
 
     (value, scores), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -126,14 +129,14 @@ def train_step(
     average = state.average
     if average is not None:
         average = optax.incremental_update(params, average, 1 - config.ema)
-    correct = ((scores > 0) == (labels > 0.5)) & (weights > 0)
+    correct = objective.is_right(scores, labels) & (weights > 0)
     metrics = StepMetrics(value, correct.sum(), optax.tree.norm(gradient))
     return constrain(TrainState(params, optimiser_state, average), mesh), metrics
 
 
 @eqx.filter_jit
-def score_step(params: PyTree, frozen: PyTree, inputs: Any, config: TrainConfig, mesh: Mesh) -> Float[Array, " rows"]:
-    """Logits of a batch without dropout."""
+def score_step(params: PyTree, frozen: PyTree, inputs: Any, config: TrainConfig, mesh: Mesh) -> Outputs:
+    """Outputs of a batch without dropout."""
     scores = score(eqx.combine(params, frozen), inputs, config).mean(axis=1)
     return jax.lax.with_sharding_constraint(scores, NamedSharding(mesh, PartitionSpec()))
 

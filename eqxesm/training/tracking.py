@@ -17,11 +17,12 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from eqxesm.config import describe, without_none
+from eqxesm.config import describe
 from eqxesm.errors import InputError
-from eqxesm.training.recipe import Recipe, file_name, flatten
+from eqxesm.training.recipe import file_name, flatten
 from eqxesm.training.run_folder import EPOCHS, REPORT
 from eqxesm.training.state import Epoch
+from heads.fields import without_none
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow"
@@ -33,7 +34,7 @@ class MlflowTracker:
     A resumed run goes on in the same MLflow run; each fold of a cross-validation has its own.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe):
+    def __init__(self, folder: Path, recipe: Any):
         self._folder = folder
         self._recipe = recipe
         self._client: MlflowClient | None = None

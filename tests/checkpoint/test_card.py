@@ -15,7 +15,7 @@ from eqxesm.checkpoint.folder import read_config
 from eqxesm.checkpoint.record import Record, read_record
 from eqxesm.data.proteins import read_proteins
 from eqxesm.evaluation import evaluate
-from eqxesm.model import locate_model
+from eqxesm.protein_model import locate_model
 from heads import CompositionMLP, CompositionMLPConfig
 
 CARDS = ROOT / "model_cards"

@@ -19,7 +19,7 @@ from eqxesm.config import describe, parse
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.errors import InputError
 from eqxesm.evaluation import Baselines, CompositionRegression, fit_baselines, is_untagged_met
-from eqxesm.model import locate_model
+from eqxesm.protein_model import locate_model
 
 BODY = "ADKLERTGIVQNWFYCPSADKLERTGIVQNWFYCPSADKLERTGIVQNWFYCPS"
 N_TAGGED, C_TAGGED = "MGSSHHHHHHSSG" + BODY, "M" + BODY + "LEHHHHHH"

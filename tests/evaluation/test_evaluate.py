@@ -23,7 +23,7 @@ from eqxesm import SolubilityModel, evaluation
 from eqxesm.cli.arguments import needs_extra
 from eqxesm.errors import InputError
 from eqxesm.evaluation.evaluate_file import evaluate_file, format_evaluation, format_remarks
-from eqxesm.model import locate_model
+from eqxesm.protein_model import locate_model
 
 SHIPPED = locate_model("default")
 PREDICTORS = ("model", "tag_rule", "composition")

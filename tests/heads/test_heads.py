@@ -31,7 +31,7 @@ D_MODEL = 12
 KEY = jax.random.key(7)
 
 
-NAMES = [config.type for config in HEADS]
+NAMES = [config.type for config, head in HEADS.items() if not head.per_residue]
 
 
 @functools.cache
@@ -230,7 +230,7 @@ def test_refuses_even_kernels(name):
 
 
 def test_a_configuration_builds_its_head():
-    assert len(set(NAMES)) == len(HEADS)
+    assert len({config.type for config in HEADS}) == len(HEADS)
     for config, cls in HEADS.items():
         head = make(config.type)
         assert type(head) is cls

@@ -1,0 +1,341 @@
+"""From the tables of an assay to splits with a value of every target."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from eqxesm.alphabet import CONTEXT_RESIDUES, Tokenizer
+from eqxesm.data.cleaning import Cleaning
+from eqxesm.data.clusters import cluster
+from eqxesm.data.labels import SPELLINGS
+from eqxesm.data.sources import Source, open_source
+from eqxesm.errors import InputError, at, pluralise
+from eqxesm.sequences import is_missing
+from eqxesm.targets import UNKNOWN, Target
+from eqxesm.training.assay_recipe import AssayRecipe, TargetConfig
+from eqxesm.training.examples import Examples
+
+FEWEST = 10
+"""Proteins that a split to hold out from needs."""
+
+MOST_CLASSES = 100
+
+_WHOLE = re.compile(r"([01])\.0*")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Proteins with their values: float32, NaN where unknown; of residues the classes of each."""
+
+    ids: list[str]
+    published: list[str]
+    sequences: list[str]
+    values: Float[np.ndarray, "n targets"] | list[Float[np.ndarray, " length"]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def per_residue(self) -> bool:
+        return isinstance(self.values, list)
+
+    def select(self, chosen: Int[np.ndarray, " _"] | Bool[np.ndarray, " _"]) -> "Measured":
+        rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        values = [self.values[row] for row in rows] if isinstance(self.values, list) else self.values[rows]
+        texts = ([each[row] for row in rows] for each in (self.ids, self.published, self.sequences))
+        return Measured(*texts, values)
+
+    def examples(self) -> Examples:
+        """What the training loop reads."""
+        tokens = [Tokenizer().encode(sequence) for sequence in self.sequences]
+        values = self.values
+        if isinstance(values, list):
+            longest = max(map(len, tokens))
+            # <cls> comes before the first residue.
+            rows = [np.pad(each, (1, longest - 1 - len(each)), constant_values=np.nan) for each in values]
+            values = np.stack(rows)[..., None]
+        return Examples(tokens, values, self.ids)
+
+    def known(self, number: int) -> Any:
+        """Rows with a value of a target, by number."""
+        return np.arange(len(self)) if self.per_residue else np.flatnonzero(~np.isnan(self.values[:, number]))  # ty: ignore[invalid-argument-type]
+
+
+@dataclass(frozen=True)
+class AssaySplits:
+    """What to train on, to stop by and to test on; and what was done to get there."""
+
+    targets: tuple[Target, ...]
+    training: Measured
+    validation: Measured
+    tests: dict[str, Measured]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all proteins and values."""
+        digest = hashlib.sha256()
+        for name, split in {"training": self.training, "validation": self.validation, **self.tests}.items():
+            digest.update(f"{name}\n{len(split)}\n".encode())
+            for sequence, values in zip(split.sequences, split.values, strict=True):
+                digest.update(sequence.encode() + np.asarray(values, np.float32).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Row:
+    id: str
+    published: str
+    sequence: str
+    texts: tuple[str, ...]
+
+
+def load_assay(recipe: AssayRecipe, max_residues: int = CONTEXT_RESIDUES) -> AssaySplits:
+    """Read what a recipe trains on, stops by and tests on."""
+    data, notes = recipe.data, []
+    training = _read("training", data.training, recipe, max_residues, notes)
+    validation = _read("validation", data.validation, recipe, max_residues, notes)
+    tests = {source.title: _read("test", [source], recipe, max_residues, notes) for source in data.test}
+    everything = [*training, *validation, *(row for rows in tests.values() for row in rows)]
+    targets = tuple(_choose_target(config, n, everything) for n, config in enumerate(recipe.targets))
+    convert = _Converter(targets, notes)
+    train = convert("training", training)
+    held_out = {"validation": convert("validation", validation), **{n: convert(n, rows) for n, rows in tests.items()}}
+    train = _leave_out_shared(train, held_out, notes)
+    if not validation or not tests:
+        train, parts = _hold_out(recipe, train, not validation, not tests, notes)
+        held_out |= parts
+    splits = AssaySplits(
+        tuple(_fit_target(target, number, train) for number, target in enumerate(targets)),
+        train,
+        held_out.pop("validation"),
+        held_out,
+        notes,
+    )
+    _check(splits)
+    return splits
+
+
+def _read(
+    split: str, sources: Iterable[Source], recipe: AssayRecipe, max_residues: int, notes: list[str]
+) -> list[_Row]:
+    columns = [target.column for target in recipe.targets]
+    rows, unusable = [], []
+    for number, source in enumerate(sources):
+        with at(f"data.{split}.{number}"):
+            for protein in open_source(source, recipe.root, columns):
+                try:
+                    published = Cleaning().clean(protein.sequence).sequence
+                    sequence = recipe.model.cleaning.clean(protein.sequence).sequence
+                    if len(sequence) > max_residues:
+                        raise InputError(f"{len(sequence):,} residues, more than {max_residues:,}")
+                except InputError as error:
+                    unusable.append(f"{protein.id}: {error}")
+                    continue
+                rows.append(_Row(protein.id, published, sequence, protein.values))
+    if unusable:
+        notes.append(f"{split}: {pluralise(len(unusable), 'protein')} left out, first {unusable[0]}")
+    return rows
+
+
+def _choose_target(config: TargetConfig, number: int, rows: Sequence[_Row]) -> Target:
+    """A target of the kind that its values ask for."""
+    with at(f"target {config.title}"):
+        texts = [row.texts[number].strip() for row in rows if not is_missing(row.texts[number])]
+        if len(set(texts)) < 2:
+            found = f"every value is {texts[0]!r}" if texts else "no protein has a value"
+            raise InputError(f"{found}. Nothing can be learned from that.")
+        kind = config.kind if config.kind != "auto" else _find_kind(config, number, rows, texts)
+        classes = config.classes
+        if kind == "residues":
+            classes = classes or tuple(sorted(set("".join(texts)) - {UNKNOWN}))
+        elif kind == "binary":
+            classes = classes or _spelling(texts) or tuple(sorted(set(texts)))
+        elif kind in ("classes", "ordinal"):
+            classes = classes or tuple(sorted(set(texts)))
+        if kind != "residues" and (rare := next((each for each in classes if texts.count(each) == 1), None)):
+            raise InputError(f"one protein alone is of class {rare!r}. Join it with another class, or leave it out.")
+        return Target(config.title, kind, config.unit, classes)
+
+
+def _find_kind(config: TargetConfig, number: int, rows: Sequence[_Row], texts: Sequence[str]) -> Any:
+    if config.classes:
+        return "binary" if len(config.classes) == 2 else "classes"
+    numbers = [value for value in map(_to_number, texts) if value is not None]
+    if _spelling(texts):
+        return "binary"
+    if len(numbers) == len(texts):
+        return "fraction" if min(numbers) >= 0 and max(numbers) <= 1 else "number"
+    own = [(len(row.texts[number].strip()), len(row.published)) for row in rows if not is_missing(row.texts[number])]
+    if all(length == residues for length, residues in own):
+        return "residues"
+    if len(numbers) > len(texts) / 2:
+        first = next(row for row in rows if not is_missing(row.texts[number]) and _to_number(row.texts[number]) is None)
+        raise InputError(f"{first.id} has {first.texts[number]!r}, expected a number. Leave it empty if it is unknown.")
+    if len(set(texts)) > min(MOST_CLASSES, len(texts) / 2):
+        raise InputError(f"{len(set(texts)):,} different texts in {len(texts):,} rows: neither numbers nor classes.")
+    return "binary" if len(set(texts)) == 2 else "classes"
+
+
+def _spelling(texts: Sequence[str]) -> tuple[str, ...]:
+    """The two words that a table writes for no and yes, as it spells them, if it does."""
+    spelt = {_WHOLE.sub(r"\1", text.lower()): text for text in texts}
+    found = next((spelling for spelling in SPELLINGS if set(spelt) == set(spelling)), None)
+    return () if found is None else tuple(spelt[word] for word in sorted(found, key=found.__getitem__))
+
+
+def _to_number(text: str) -> float | None:
+    try:
+        value = float(text.strip())
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class _Converter:
+    """Makes values of texts, and one protein of those with the same sequence."""
+
+    targets: tuple[Target, ...]
+    notes: list[str]
+
+    def __call__(self, name: str, rows: Sequence[_Row]) -> Measured:
+        groups: dict[str, list[_Row]] = {}
+        for row in rows:
+            groups.setdefault(row.sequence, []).append(row)
+        firsts = [group[0] for group in groups.values()]
+        per_residue = self.targets[0].kind == "residues"
+        merge: Callable[[list[_Row]], Any] = self._classes_of if per_residue else self._merge
+        values = [merge(group) for group in groups.values()]
+        known = [bool(np.isfinite(each).any()) for each in values]
+        if repeats := len(rows) - len(firsts):
+            self.notes.append(
+                f"{name}: {pluralise(repeats, 'repeat')} of a sequence joined with the first; numbers are averaged, "
+                f"classes that differ are unknown"
+            )
+        if unknown := known.count(False):
+            self.notes.append(f"{name}: {pluralise(unknown, 'protein')} without a usable value left out")
+        kept = [number for number, each in enumerate(known) if each]
+        joined: Any = [values[number] for number in kept]
+        return Measured(
+            [firsts[number].id for number in kept],
+            [firsts[number].published for number in kept],
+            [firsts[number].sequence for number in kept],
+            joined if per_residue else np.array(joined, np.float32).reshape(len(kept), len(self.targets)),
+        )
+
+    def _merge(self, group: list[_Row]) -> list[float]:
+        merged = []
+        for number, target in enumerate(self.targets):
+            found = [self._value(target, row, row.texts[number]) for row in group if not is_missing(row.texts[number])]
+            agree = target.is_number or len(set(found)) == 1
+            merged.append(float(np.mean(found)) if found and agree else np.nan)
+        return merged
+
+    def _value(self, target: Target, row: _Row, text: str) -> float:
+        text = text.strip()
+        with at(f"{row.id}: {target.name} is {text[:30]!r}"):
+            if target.is_number:
+                value = _to_number(text)
+                if value is None or abs(value) > 1e30:
+                    raise InputError("expected a number. Leave it empty if it is unknown.")
+                if target.kind == "fraction" and not 0 <= value <= 1:
+                    raise InputError('expected 0 to 1. Set kind = "number" for other values.')
+                return value
+            if text not in target.classes:
+                raise InputError(f"expected one of {', '.join(target.classes)}")
+            return float(target.classes.index(text))
+
+    def _classes_of(self, group: list[_Row]) -> Float[np.ndarray, " length"]:
+        (target,), row = self.targets, group[0]
+        text = row.texts[0].strip()
+        with at(f"{row.id}: {target.name}"):
+            if len(text) != len(row.published):
+                raise InputError(f"{len(text)} classes for {len(row.published)} residues")
+            if unknown := sorted(set(text) - {*target.classes, UNKNOWN}):
+                raise InputError(f"{unknown[0]!r} is none of the classes, {', '.join(target.classes)}")
+        numbers = {letter: float(number) for number, letter in enumerate(target.classes)}
+        values = np.array([numbers.get(letter, np.nan) for letter in text], np.float32)
+        # What cleaning cut off at the ends has no feature.
+        start = row.published.find(row.sequence)
+        return (
+            values[start : start + len(row.sequence)] if start >= 0 else np.full(len(row.sequence), np.nan, np.float32)
+        )
+
+
+def _leave_out_shared(training: Measured, held_out: dict[str, Measured], notes: list[str]) -> Measured:
+    others = {sequence for split in held_out.values() for sequence in split.sequences}
+    own = np.array([sequence not in others for sequence in training.sequences], bool)
+    if shared := int((~own).sum()):
+        notes.append(f"training: {pluralise(shared, 'protein')} left out that a held-out file has, too")
+    return training.select(own)
+
+
+def _hold_out(
+    recipe: AssayRecipe, training: Measured, validation: bool, test: bool, notes: list[str]
+) -> tuple[Measured, dict[str, Measured]]:
+    """Hold out clusters of the training proteins, in a random order, until they are as many as was asked for."""
+    if len(training) < FEWEST:
+        raise InputError(f"{pluralise(len(training), 'protein')} with a value: at least {FEWEST} are needed")
+    numbers, how = cluster(training.sequences, recipe.data.max_identity)
+    sizes = np.bincount(numbers)
+    share = recipe.data.held_out
+    if sizes.max() > len(training) / 2:
+        # Variants of one protein: no cluster could be held out.
+        numbers, how = np.arange(len(training)), f"single sequences, since {sizes.max():,} are alike"
+        sizes = np.ones(len(training), int)
+    order = np.random.default_rng(recipe.training.seed).permutation(len(sizes))
+    part = np.zeros(len(training), int)
+    taken, names = 0, (["validation"] if validation else []) + (["test"] if test else [])
+    for place, _ in enumerate(names, 1):
+        size = 0
+        while size < share * len(training):
+            part[numbers == order[taken]] = place
+            size, taken = size + int(sizes[order[taken]]), taken + 1
+    counts = " and ".join(f"{int((part == place).sum()):,} for {name}" for place, name in enumerate(names, 1))
+    notes.append(f"held out: {counts}, by clusters ({how})")
+    return training.select(part == 0), {name: training.select(part == place) for place, name in enumerate(names, 1)}
+
+
+def _fit_target(target: Target, number: int, training: Measured) -> Target:
+    if target.kind != "number":
+        return target
+    values = np.asarray(training.values, np.float64)[:, number]
+    centre, scale = float(np.nanmean(values)), float(np.nanstd(values))
+    if not scale:
+        raise InputError(
+            f"target {target.name}: every value for training is {centre:g}. Nothing can be learned from that."
+        )
+    return Target(target.name, target.kind, target.unit, target.classes, centre, scale)
+
+
+def _check(splits: AssaySplits) -> None:
+    """Refuse now what could not be learned or measured."""
+    every = {"training": splits.training, "validation": splits.validation, **splits.tests}
+    for name, split in every.items():
+        if not len(split):
+            raise InputError(f"{name}: no protein with a value is left")
+        for number, target in enumerate(splits.targets):
+            values = np.concatenate(split.values) if isinstance(split.values, list) else split.values[:, number]
+            found = np.unique(values[~np.isnan(values)])
+            with at(f"{name}, target {target.name}"):
+                if name == "training" and not target.is_number and len(found) < len(target.classes):
+                    absent = next(each for i, each in enumerate(target.classes) if i not in found)
+                    raise InputError(
+                        f"no protein is of class {absent!r}. Join rare classes, leave them out, or give files of your "
+                        "own for validation and test."
+                    )
+                if len(found) < 2:
+                    only = "no protein has a value" if not len(found) else _only(target, float(found[0]))
+                    raise InputError(f"{only}. Hold out more, or other proteins.")
+
+
+def _only(target: Target, value: float) -> str:
+    return (
+        f"every value is {value:g}" if target.is_number else f"every protein is of class {target.classes[int(value)]!r}"
+    )
