@@ -2,6 +2,7 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from pathlib import Path
 
 from eqxesm.cli.arguments import add_recipe, describe_command, needs_extra
@@ -24,7 +25,9 @@ part; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID join process
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_recipe(parser, "training.epochs=10")
-    parser.add_argument("--mlflow", action="store_true", help="log to an MLflow store in the folder as well")
+    parser.add_argument(
+        "--mlflow", action="store_true", help="log to MLFLOW_TRACKING_URI, or to an MLflow store in the folder"
+    )
     add_compilation_cache(parser)
 
 
@@ -37,25 +40,25 @@ def run(options: Namespace) -> None:
 
     recipe = read_recipe(options.recipe, options.settings)
     start_processes()
-    tracker = None
+    tracker = nullcontext()
     if options.mlflow:
         with needs_extra("mlflow"):
             from eqxesm.training.tracking import MlflowTracker
-        tracker = MlflowTracker(Path(expand_user(options.out)), recipe)
+        if is_first():
+            tracker = MlflowTracker(Path(expand_user(options.out)), recipe)
     try:
-        result = train(
-            recipe,
-            options.out,
-            resume=options.resume,
-            command=describe_command("train", options),
-            on_epoch=tracker,
-            progress=True,
-        )
+        with tracker as on_epoch:
+            result = train(
+                recipe,
+                options.out,
+                resume=options.resume,
+                command=describe_command("train", options),
+                on_epoch=on_epoch,
+                progress=True,
+            )
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt("--resume goes on from the last checkpoint") from interrupt
     if is_first():
-        if tracker is not None:
-            tracker.finish()
         for name, measured in result["tests"].items():
             print(f"\n{name}")
             print(format_evaluation(measured))
