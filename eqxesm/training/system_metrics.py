@@ -25,6 +25,8 @@ class SystemMetrics:
         # It raises without a GPU or nvidia-ml-py.
         with suppress(Exception):
             self._monitors.append(GPUMonitor())
+        # The first look at the CPU is always 0: it has nothing to compare with.
+        self._look()
         self._samples: list[tuple[int, dict[str, float]]] = []
         self._step: int | None = None
         self._stopped = threading.Event()
@@ -51,9 +53,12 @@ class SystemMetrics:
     def _measure(self) -> None:
         while not self._stopped.is_set():
             self._stopped.wait(MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or 10)
-            values: dict[str, float] = {}
-            for monitor in self._monitors:
-                monitor.collect_metrics()
-                values |= monitor.aggregate_metrics()
-                monitor.clear_metrics()
-            self._samples.append((round(1000 * time.time()), values))
+            self._samples.append((round(1000 * time.time()), self._look()))
+
+    def _look(self) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            values |= monitor.aggregate_metrics()
+            monitor.clear_metrics()
+        return values

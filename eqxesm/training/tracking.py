@@ -37,8 +37,6 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 ARTIFACTS_URI = "mlflow-artifacts:/"
 RUN_ID = "mlflow-run-id.txt"
-# Otherwise the web page takes it for one about prompts.
-KIND = {"mlflow.experimentKind": "custom_model_development"}
 # MLflow would try for ten minutes, and training waits.
 WAITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
@@ -167,7 +165,7 @@ class MlflowTracker:
             experiment = (
                 found.experiment_id
                 if found
-                else client.create_experiment(self._experiment, ARTIFACTS_URI if self._local else None, KIND)
+                else client.create_experiment(self._experiment, ARTIFACTS_URI if self._local else None)
             )
             name = folder.name if parent else self._recipe.name
             run = client.create_run(experiment, started, resolve_tags(tags), name)
