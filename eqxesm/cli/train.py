@@ -2,8 +2,9 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eqxesm.cli.arguments import MODEL_HELP, add_recipe, describe_command, needs_extra
 from eqxesm.cli.compilation import add_compilation_cache
@@ -46,7 +47,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--sequence-column", metavar="NAME", help="of the tables (default: sequence, or a name like it)"
     )
     parser.add_argument("--id-column", metavar="NAME", help="of the tables (default: id)")
-    parser.add_argument("--mlflow", action="store_true", help="log to an MLflow store in the folder as well")
+    parser.add_argument(
+        "--mlflow", action="store_true", help="log to MLFLOW_TRACKING_URI, or to an MLflow store in the folder"
+    )
     add_compilation_cache(parser)
 
 
@@ -60,27 +63,22 @@ def run(options: Namespace) -> None:
 
     recipe = _read_recipe(options)
     start_processes()
-    tracker = None
+    tracker = nullcontext()
     if options.mlflow:
         with needs_extra("mlflow"):
             from eqxesm.training.tracking import MlflowTracker
-        tracker = MlflowTracker(Path(expand_user(options.out)), recipe)
-    asked: dict[str, Any] = {
-        "resume": options.resume,
-        "command": describe_command("train", options),
-        "on_epoch": tracker,
-        "progress": True,
-    }
+        if is_first():
+            tracker = MlflowTracker(Path(expand_user(options.out)), recipe)
+    asked = {"resume": options.resume, "command": describe_command("train", options), "progress": True}
     try:
-        if isinstance(recipe, AssayRecipe):
-            result = train_assay(recipe, options.out, **asked)
-        else:
-            result = train(recipe, options.out, **asked)
+        with tracker as on_epoch:
+            if isinstance(recipe, AssayRecipe):
+                result = train_assay(recipe, options.out, on_epoch=on_epoch, **asked)
+            else:
+                result = train(recipe, options.out, on_epoch=on_epoch, **asked)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt("--resume goes on from the last checkpoint") from interrupt
     if is_first():
-        if tracker is not None:
-            tracker.finish()
         if isinstance(recipe, AssayRecipe):
             print(format_figures(result["tests"]))
         else:

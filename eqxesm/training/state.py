@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -35,7 +36,10 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """What came of one pass over the training proteins. `step` counts batches of the run."""
+    """What came of one pass over the training proteins.
+
+    `step` counts batches of the run; `ended` is in seconds since 1970.
+    """
 
     number: int
     step: int
@@ -45,6 +49,7 @@ class Epoch:
     learning_rate: float
     gradient_norm: float
     seconds: float = dataclasses.field(compare=False)
+    ended: float = dataclasses.field(default_factory=time.time, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)

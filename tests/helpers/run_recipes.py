@@ -107,9 +107,9 @@ def refused(capsys, recipe: Path, out: Path, *words: str, settings: Sequence[str
 
 
 def epochs(folder: Path) -> list[dict]:
-    """The epochs of a run, without the time that they took."""
+    """The epochs of a run, without their times."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "ended")} for line in lines]
 
 
 def weights(folder: Path) -> bytes:
