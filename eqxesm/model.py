@@ -22,7 +22,7 @@ from eqxesm.checkpoint.tensors import SHARD_BYTES
 from eqxesm.config import describe
 from eqxesm.data.cleaning import Cleaned, Cleaning
 from eqxesm.domain import Domain
-from eqxesm.encoders import AbstractEncoder, Inputs, cast, chain_ids, load_encoder, residue_mask
+from eqxesm.encoders import AbstractEncoder, Inputs, cast, chain_ids, is_published, load_encoder, residue_mask
 from eqxesm.encoders.base import in_vocabulary
 from eqxesm.encoders.lora import describe_lora
 from eqxesm.encoders.rows import Features
@@ -391,6 +391,6 @@ def load_any(
 ) -> SolubilityModel | AbstractEncoder:
     """Load a checkpoint of either kind, its encoder cast to `dtype`."""
     folder = locate_model(source, revision)
-    if is_model(read_config(folder)):
+    if not is_published(folder) and is_model(read_config(folder)):
         return SolubilityModel.from_pretrained(source, revision=revision, dtype=dtype)
     return load_encoder(folder, repository_of(source, folder), dtype)

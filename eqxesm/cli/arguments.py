@@ -26,9 +26,9 @@ def read_path(text: str) -> Path:
     return Path(expand_user(text))
 
 
-def add_model(parser: ArgumentParser, *names: str, **options) -> None:
+def add_model(parser: ArgumentParser, *names: str, more: str = "", **options) -> None:
     """Add a model and its revision."""
-    parser.add_argument(*names, metavar="MODEL", default="default", help=MODEL_HELP, **options)
+    parser.add_argument(*names, metavar="MODEL", default="default", help=MODEL_HELP + more, **options)
     add_revision(parser)
 
 

@@ -23,6 +23,7 @@ from eqxesm.encoders import ENCODERS, ESMCConfig, OneHotConfig, SSMConfig, load_
 from eqxesm.errors import InputError, at, one_line
 from eqxesm.files import expand_user, read_text
 from eqxesm.hub.download import find_checkpoint, repository_of
+from eqxesm.hub.releases import RELEASES, find_release
 from eqxesm.model import SolubilityModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare
@@ -204,8 +205,9 @@ def check_pretrained(encoder: Any, key: str) -> None:
     """Refuse an encoder that is not there, before any data are read. `key` is its place in the recipe."""
     if isinstance(encoder, Pretrained):
         name = encoder.pretrained
-        if not REPOSITORY.fullmatch(name) and not Path(expand_user(name)).is_dir():
-            raise InputError(f"{key}.pretrained is {name!r}: folder not found")
+        if not (find_release(name) or REPOSITORY.fullmatch(name) or Path(expand_user(name)).is_dir()):
+            sizes = ", ".join(RELEASES)
+            raise InputError(f"{key}.pretrained is {name!r}: folder not found. ESM-C as published is {sizes}.")
 
 
 def build_encoder(wanted: Any, key: PRNGKeyArray) -> Any:
