@@ -38,7 +38,9 @@ def add_revision(parser: ArgumentParser) -> None:
 
 def add_recipe(parser: ArgumentParser, example: str) -> None:
     """Add a recipe, its settings, and the folder of its run."""
-    parser.add_argument("recipe", metavar="RECIPE.toml", help="what is trained, on what, and how")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="what is trained, on what, and how: a TOML file, or recipe:NAME of the package"
+    )
     parser.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
     parser.add_argument(
         "--set",
@@ -62,6 +64,10 @@ def describe_command(name: str, options: Namespace) -> str:
         # Folders may stand anywhere in a list, a table or a text.
         shown = "..." if FOLDER.search(shown) else shown
         words += ["--set", f"{key}={shown}"]
+    if getattr(options, "data", None):
+        words += ["--data", without_folders(options.data)]
+    if getattr(options, "quick", False):
+        words.append("--quick")
     return shlex.join([*words, "--out", without_folders(options.out)])
 
 

@@ -1,5 +1,6 @@
 """`eqxesm train`."""
 
+import json
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -10,11 +11,12 @@ from eqxesm.files import expand_user
 
 SUMMARY = "train a model by a recipe"
 
-DESCRIPTION = """Train a model as a recipe says, and measure it beside two baselines. The folder
-examples/recipes has recipes from amino-acid frequencies to an encoder with everything trained.
+DESCRIPTION = """Train a model as a recipe says, and measure it beside two baselines. The package has recipes
+from amino-acid frequencies to an ESM-C with everything trained: eqxesm recipes lists them.
 
-  eqxesm train examples/recipes/frequency.toml --out run
-  eqxesm train recipe.toml --out run --set training.epochs=10 --set data.root=../data
+  eqxesm train recipe:esmc-lora --out run              data and weights are fetched
+  eqxesm train recipe:tutorial-frozen --out run --data FOLDER
+  eqxesm train recipe.toml --out run --set training.epochs=10
   eqxesm train recipe.toml --out run --resume          after it was stopped or killed
 
 The run's folder then holds config.toml (the recipe with every default), metrics.jsonl (a line per
@@ -24,6 +26,8 @@ part; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID join process
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_recipe(parser, "training.epochs=10")
+    parser.add_argument("--data", metavar="FOLDER", help="where the recipe's data are (sets data.root)")
+    parser.add_argument("--quick", action="store_true", help="few proteins and one epoch, to see that it runs")
     parser.add_argument("--mlflow", action="store_true", help="log to an MLflow store in the folder as well")
     add_compilation_cache(parser)
 
@@ -31,11 +35,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     with needs_extra("train"):
         from eqxesm.training.devices import is_first, start_processes
-        from eqxesm.training.recipe import read_recipe
+        from eqxesm.training.recipe import make_quick, read_recipe
         from eqxesm.training.run import train
     from eqxesm.evaluation.evaluate_file import format_evaluation
 
-    recipe = read_recipe(options.recipe, options.settings)
+    data = [f"data.root={json.dumps(options.data)}"] if options.data else []
+    recipe = read_recipe(options.recipe, [*options.settings, *data])
+    if options.quick:
+        recipe = make_quick(recipe)
     start_processes()
     tracker = None
     if options.mlflow:

@@ -5,6 +5,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,10 +26,14 @@ from eqxesm.files import expand_user, read_text
 from eqxesm.hub.download import find_checkpoint, repository_of
 from eqxesm.hub.releases import RELEASES, find_release
 from eqxesm.model import SolubilityModel
+from eqxesm.packaged import PREFIX, find_recipe
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare
 from heads import HEADS, HeadConfig
 from heads.fields import describe_faults
+
+QUICK_PROTEINS, QUICK_RESIDUES, QUICK_TOKENS = 48, 64, 1024
+"""Proteins of each source, the longest of them, and tokens in a batch, of a quick run."""
 
 Sources = Annotated[tuple[Source, ...], Strict(False)]
 
@@ -147,8 +152,12 @@ class Recipe(BaseRecipe):
 
 
 def read_recipe(path: str | os.PathLike, settings: Sequence[str] = (), kind: Any = Recipe) -> Any:
-    """Read a recipe of a kind, with `key=value` settings in the place of what it says."""
-    path = Path(expand_user(path))
+    """Read a recipe of a kind, with `key=value` settings in the place of what it says.
+
+    `recipe:NAME` is a recipe inside the package.
+    """
+    is_packaged = isinstance(path, str) and path.startswith(PREFIX)
+    path = find_recipe(path.removeprefix(PREFIX)) if is_packaged else Path(expand_user(path))
     try:
         values = tomllib.loads(read_text(path))
     except FileNotFoundError:
@@ -199,6 +208,32 @@ def _index(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(text)
     return int(text)
+
+
+def make_quick(recipe: Recipe) -> Recipe:
+    """The recipe with one epoch of few and short proteins, to see that it runs. Its figures say nothing."""
+
+    def few(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        return tuple(replace(source, proteins=QUICK_PROTEINS) for source in sources)
+
+    data = replace(
+        recipe.data,
+        training=few(recipe.data.training),
+        validation=few(recipe.data.validation),
+        test=few(recipe.data.test),
+        leakage="remove",
+        max_residues=QUICK_RESIDUES,
+        length_percentile=None,
+        too_long="truncate",
+        max_identity=None,
+    )
+    return replace(
+        recipe,
+        name=f"{recipe.name}-quick",
+        summary="A quick run, to see that the recipe works. Not for use.",
+        data=data,
+        training=replace(recipe.training, epochs=1, tokens_per_batch=QUICK_TOKENS),
+    )
 
 
 def check_pretrained(encoder: Any, key: str) -> None:
