@@ -28,7 +28,7 @@ def write_encoder(folder: Path, size: str, dtype: str) -> None:
     from eqxesm.config import describe
     from eqxesm.encoders import PRESETS
     from eqxesm.encoders.language_model import EncoderSections
-    from eqxesm.encoders.published.reader import leaf_shapes
+    from eqxesm.encoders.published.layouts import leaf_shapes
 
     rng = np.random.default_rng(0)
     specs = {name: TensorSpec(shape, jnp.dtype(dtype)) for name, shape in leaf_shapes(PRESETS[size]).items()}

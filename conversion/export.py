@@ -21,8 +21,8 @@ from eqxesm.encoders import PRESETS, ESMCConfig
 from eqxesm.encoders.attention import ROTARY_BASE
 from eqxesm.encoders.language_model import EncoderSections
 from eqxesm.encoders.lora import merge_lora
-from eqxesm.encoders.published.layouts import Layout, LeafSlice, plan_tensors, planned_shape
-from eqxesm.encoders.published.reader import ReadableTensor, leaf_shapes
+from eqxesm.encoders.published.layouts import Layout, LeafSlice, leaf_shapes, plan_tensors, planned_shape
+from eqxesm.encoders.published.reader import ReadableTensor
 from eqxesm.encoders.published.table import LAYOUTS
 from eqxesm.errors import InputError, missing_extra
 from eqxesm.files import replace_folder

@@ -6,8 +6,8 @@ import sys
 from eqxesm.cli.arguments import needs_extra, read_path
 from eqxesm.cli.main import run_command
 from eqxesm.encoders import PRESETS
-from eqxesm.encoders.published.reader import RELEASES
 from eqxesm.files import make_folder
+from eqxesm.hub.releases import RELEASES
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,29 +2,26 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 
 from conversion.sources import open_source
 from eqxesm.checkpoint.folder import write_checkpoint
 from eqxesm.checkpoint.record import Provenance
 from eqxesm.checkpoint.tensors import TensorSpec
+from eqxesm.cli.arguments import read_path
 from eqxesm.cli.main import run_command
 from eqxesm.config import describe
 from eqxesm.encoders import PRESETS, ESMCConfig
 from eqxesm.encoders.language_model import EncoderSections
-from eqxesm.encoders.published.layouts import Layout
-from eqxesm.encoders.published.reader import RELEASES, PublishedCheckpoint, leaf_shapes, understand
-from eqxesm.encoders.published.table import TABLE
+from eqxesm.encoders.published.layouts import Layout, leaf_shapes
+from eqxesm.encoders.published.reader import DTYPES, PublishedCheckpoint, leaf_parts, understand
 from eqxesm.errors import InputError
-from eqxesm.files import expand_user
+from eqxesm.files import expand_user, make_folder
 from eqxesm.hub.download import check_repository
-
-DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+from eqxesm.hub.releases import RELEASES
 
 
 @dataclass(frozen=True)
@@ -48,36 +45,13 @@ def port(size: str | None, source: PublishedCheckpoint, folder: str | Path, dtyp
     """
     layout, config = understand(size, source)
     wanted = leaf_shapes(config)
-    dtype = dtype or _only_dtype(source)
-    table = {row.ours: row for row in TABLE}
-
-    def parts(name: str) -> Iterator[np.ndarray]:
-        row = table[name]
-        for layer in range(config.layers) if row.is_stacked else (None,):
-            # An overflow is reported below.
-            with np.errstate(over="ignore"):
-                block = source.read_leaf(layout, row, layer).astype(dtype, copy=False)
-            if not np.isfinite(block).all():
-                name = layout.tensor(row, layer or 0)
-                raise InputError(
-                    f"{source.name}: {name} holds NaN or infinity in {dtype}: damaged, or {dtype} is too narrow"
-                )
-            yield block
-
+    dtype = dtype or source.dtype
     provenance = Provenance(source.name, source.revision, source.hashes(), source.license)
     sections = describe(EncoderSections(config, provenance))
     specs = {name: TensorSpec(shape, dtype) for name, shape in wanted.items()}
-    write_checkpoint(folder, specs, parts, sections)
+    write_checkpoint(folder, specs, leaf_parts(source, layout, config, dtype), sections)
     parameters = sum(int(np.prod(shape)) for shape in wanted.values())
     return Port(source, layout, config, provenance, len(specs), parameters)
-
-
-def _only_dtype(source: PublishedCheckpoint) -> np.dtype:
-    found = {tensor.spec.dtype for tensor in source.tensors.values()}
-    if len(found) > 1 or not found <= set(DTYPES.values()):
-        names = " and ".join(sorted(dtype.name for dtype in found))
-        raise InputError(f"{source.name}: is {names}. Use --dtype {' or '.join(DTYPES)}.")
-    return found.pop()
 
 
 def describe_port(ported: Port, folder: Path) -> str:
@@ -109,15 +83,23 @@ def _run(options: argparse.Namespace) -> int:
         check_repository(options.push)
     elif options.public or options.no_parity:
         raise InputError("--public and --no-parity need --push")
+    if options.parity and options.no_parity:
+        raise InputError("--parity and --no-parity exclude each other")
+    if options.parity:
+        make_folder(options.parity)
     source = open_source(options.size, options.source)
     ported = port(options.size, source, folder, DTYPES.get(options.dtype))
     print(describe_port(ported, folder))
-    if options.push:
-        from conversion.publish import add_parity, publish
+    if options.parity or (options.push and not options.no_parity):
+        from conversion.publish import add_parity
 
-        if not options.no_parity:
-            print(f"comparing {folder} with the torch original", file=sys.stderr)
-            add_parity(folder, source)
+        print(f"comparing {folder} with the torch original", file=sys.stderr)
+        largest = add_parity(folder, source, options.parity)
+        report = f", report in {options.parity}" if options.parity else ""
+        print(f"parity  {largest:.1e}, largest relative L2 of any layer; on the card of {folder}{report}")
+    if options.push:
+        from conversion.publish import publish
+
         print(f"pushed  {publish(folder, options.push, source.name, not options.public)}")
     return 0
 
@@ -139,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="FOLDER", help="folder to write (default: ./SIZE)")
     parser.add_argument("--dtype", choices=list(DTYPES), help="precision to write (default: that of the source)")
+    parser.add_argument(
+        "--parity",
+        type=read_path,
+        metavar="FOLDER",
+        help="compare the port with the torch original (extra 'convert'), write the report to FOLDER, and put the"
+        " figures on the port's card",
+    )
     parser.add_argument(
         "--push",
         metavar="REPO",

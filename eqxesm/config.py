@@ -14,6 +14,7 @@ T = TypeVar("T")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+URL = re.compile(r"https?://[^/\s?#]+/[!-~]+", re.ASCII)
 
 
 def _match(pattern: re.Pattern[str], expected: str) -> AfterValidator:
@@ -27,6 +28,7 @@ def _match(pattern: re.Pattern[str], expected: str) -> AfterValidator:
 
 Repository = Annotated[str, _match(REPOSITORY, "the name of a Hub repository, owner/name")]
 Commit = Annotated[str, _match(COMMIT, "a commit, 40 lowercase hexadecimal digits")]
+Url = Annotated[str, _match(URL, "an http or https address of a file")]
 Sha256 = Annotated[str, _match(SHA256, "a SHA-256, 64 lowercase hexadecimal digits")]
 
 

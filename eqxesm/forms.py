@@ -24,7 +24,7 @@ from eqxesm.checkpoint.record import Base, Provenance
 from eqxesm.config import configuration, parse
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.domain import Domain, DomainConfig
-from eqxesm.encoders import ENCODERS, AbstractEncoder, AbstractLanguageModel, EncoderConfig, load_encoder
+from eqxesm.encoders import ENCODERS, AbstractEncoder, AbstractLanguageModel, EncoderConfig, is_published, load_encoder
 from eqxesm.encoders.lora import ADAPTER_LEAVES, LoRAConfig, add_lora, find_adapters, remove_lora
 from eqxesm.errors import InputError
 from eqxesm.hub.download import Access, download
@@ -143,7 +143,7 @@ def is_model(values: Mapping[str, Any]) -> bool:
 
 def read_sections(folder: Path) -> ModelSections:
     """Read `config.json` of a model."""
-    values = read_config(folder)
+    values = {} if is_published(folder) else read_config(folder)
     if not is_model(values):
         raise InputError(f"{folder}: holds an encoder, not a model with a head. Use ESMC.from_pretrained and a head.")
     return parse(ModelSections, values, folder / CONFIG)

@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 
 from eqxesm.assay import AssayModel
 from eqxesm.checkpoint.folder import read_config
-from eqxesm.encoders import AbstractEncoder, load_encoder
+from eqxesm.encoders import AbstractEncoder, is_published, load_encoder
 from eqxesm.forms import is_model
 from eqxesm.hub.download import repository_of
 from eqxesm.model import SolubilityModel
@@ -27,6 +27,6 @@ def load_any(
 ) -> SolubilityModel | AssayModel | AbstractEncoder:
     """Load a checkpoint: a model of either kind, or an encoder."""
     folder = locate_model(source, revision)
-    if is_model(read_config(folder)):
+    if not is_published(folder) and is_model(read_config(folder)):
         return load_model(source, revision, dtype)
     return load_encoder(folder, repository_of(source, folder), dtype)

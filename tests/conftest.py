@@ -91,6 +91,17 @@ def encoder(ported):
 
 
 @pytest.fixture
+def tiny_preset(monkeypatch):
+    """For one test, esmc_300m has the size of the tiny original."""
+    from originals import TINY
+
+    from eqxesm.encoders import PRESETS
+
+    monkeypatch.setitem(PRESETS, "esmc_300m", TINY)
+    return TINY
+
+
+@pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run a command in an empty folder."""
     from eqxesm.cli import main

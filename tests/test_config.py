@@ -54,15 +54,15 @@ CONFIGURATIONS = [
     *PRESETS.values(),
 ]
 SECTIONS = ModelSections(
-    "adapter",
-    Base("me/x", "a" * 40, "b" * 64),
-    ESMCConfig(2, 64, 2, 96),
-    LoRAConfig(),
-    MeanPoolMLPConfig(64),
-    Cleaning(),
-    Calibration(),
-    Limits(),
-    None,
+    form="adapter",
+    base=Base("me/x", "a" * 40, "b" * 64),
+    encoder=ESMCConfig(2, 64, 2, 96),
+    adapter=LoRAConfig(),
+    head=MeanPoolMLPConfig(64),
+    cleaning=Cleaning(),
+    limits=Limits(),
+    provenance=None,
+    calibration=Calibration(),
 )
 
 

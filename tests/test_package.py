@@ -94,7 +94,7 @@ def test_help_and_usage_errors_load_neither_jax_nor_pydantic(words, status):
 
 
 def test_public_names_are_few_and_are_defined_here():
-    assert len(eqxesm.__all__) <= 10
+    assert len(eqxesm.__all__) <= 12
     assert len(set(eqxesm.__all__)) == len(eqxesm.__all__)
     assert all(getattr(eqxesm, name).__module__.startswith("eqxesm.") for name in eqxesm.__all__)
     assert dir(eqxesm) == sorted(eqxesm.__all__)

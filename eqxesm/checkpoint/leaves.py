@@ -60,7 +60,7 @@ def load_leaves(
         return array.astype(dtype) if dtype is not None and name.startswith(part) else array
 
     if dtype is not None:
-        dtype = _check_floating(dtype)
+        dtype = check_floating(dtype)
     stored = open_folder(folder)
     given = given or {}
     shapes = {name: tuple(leaf.shape) for name, leaf in named_leaves(skeleton).items()}
@@ -71,7 +71,8 @@ def load_leaves(
     return fill_leaves(skeleton, {**{name: convert(name, leaf) for name, leaf in given.items()}, **read})
 
 
-def _check_floating(dtype: DTypeLike) -> np.dtype:
+def check_floating(dtype: DTypeLike) -> np.dtype:
+    """Refuse a precision that is no floating-point type of at most 32 bits."""
     try:
         checked = jnp.dtype(dtype)
     except TypeError:

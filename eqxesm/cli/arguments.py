@@ -26,9 +26,9 @@ def read_path(text: str) -> Path:
     return Path(expand_user(text))
 
 
-def add_model(parser: ArgumentParser, *names: str, **options) -> None:
+def add_model(parser: ArgumentParser, *names: str, more: str = "", **options) -> None:
     """Add a model and its revision."""
-    parser.add_argument(*names, metavar="MODEL", default="default", help=MODEL_HELP, **options)
+    parser.add_argument(*names, metavar="MODEL", default="default", help=MODEL_HELP + more, **options)
     add_revision(parser)
 
 
@@ -66,6 +66,10 @@ def describe_command(name: str, options: Namespace) -> str:
         # Folders may stand anywhere in a list, a table or a text.
         shown = "..." if FOLDER.search(shown) else shown
         words += ["--set", f"{key}={shown}"]
+    if getattr(options, "data", None):
+        words += ["--data", without_folders(options.data)]
+    if getattr(options, "quick", False):
+        words.append("--quick")
     return shlex.join([*words, "--out", without_folders(options.out)])
 
 

@@ -37,7 +37,7 @@ MOST_IN_SAFETENSORS = 500_000
 def add_arguments(parser: ArgumentParser) -> None:
     add_proteins(parser)
     add_windows(parser)
-    add_model(parser, "--model")
+    add_model(parser, "--model", more="; or esmc_300m, _600m, _6b")
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="write .h5, .parquet or .safetensors")
     parser.add_argument("--layer", type=int, metavar="N", help="0 is the embedded sequence (default: the last)")
     parser.add_argument("--pool", choices=("mean", "max", "residue"), default="mean", help="(default: mean)")

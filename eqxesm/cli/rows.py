@@ -13,7 +13,9 @@ from eqxesm.cli.streams import add_proteins, check_paths, write_in_parts
 from eqxesm.errors import InputError
 from eqxesm.files import check_writable, expand_user
 
-LANGUAGE_MODEL_HELP = "an ESM-C with its language-model head: folder or Hugging Face Hub repository"
+LANGUAGE_MODEL_HELP = (
+    "an ESM-C with its language-model head: folder, Hugging Face Hub repository, or esmc_300m, _600m, _6b"
+)
 
 
 def add_rows(parser: ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """`eqxesm train`."""
 
+import json
 import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 SUMMARY = "train a model by a recipe, or on columns of a table"
 
-DESCRIPTION = """Train a model as a recipe says, and measure it beside two baselines. The folder
-examples/recipes has recipes from amino-acid frequencies to an encoder with everything trained.
+DESCRIPTION = """Train a model as a recipe says, and measure it beside two baselines. The package has recipes
+from amino-acid frequencies to an ESM-C with everything trained: eqxesm recipes lists them.
 
-  eqxesm train examples/recipes/frequency.toml --out run
-  eqxesm train recipe.toml --out run --set training.epochs=10 --set data.root=../data
+  eqxesm train recipe:esmc-lora --out run              data and weights are fetched
+  eqxesm train recipe:tutorial-frozen --out run --data FOLDER
+  eqxesm train recipe.toml --out run --set training.epochs=10
   eqxesm train recipe.toml --out run --resume          after it was stopped or killed
 
 Without a recipe, columns of a table are predicted, of whatever kind they are: yes or no, numbers,
@@ -38,7 +40,9 @@ part; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID join process
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_recipe(parser, "training.epochs=10", "TOML file, or a table with --target")
+    add_recipe(parser, "training.epochs=10", "TOML file, recipe:NAME of the package, or a table with --target")
+    parser.add_argument("--data", metavar="FOLDER", help="where the recipe's data are (sets data.root)")
+    parser.add_argument("--quick", action="store_true", help="few proteins and one epoch, to see that it runs")
     parser.add_argument("--target", metavar="COLUMN", action="append", default=[], help="column of a table to predict")
     parser.add_argument("--validation", metavar="FILE", help="table to stop by (default: clusters that are held out)")
     parser.add_argument("--test", metavar="FILE", help="table to measure on (default: clusters that are held out)")
@@ -58,10 +62,13 @@ def run(options: Namespace) -> None:
         from eqxesm.training.assay_recipe import AssayRecipe
         from eqxesm.training.assay_run import format_figures, train_assay
         from eqxesm.training.devices import is_first, start_processes
+        from eqxesm.training.recipe import make_quick, make_short
         from eqxesm.training.run import train
     from eqxesm.evaluation.evaluate_file import format_evaluation
 
     recipe = _read_recipe(options)
+    if options.quick:
+        recipe = make_short(recipe) if isinstance(recipe, AssayRecipe) else make_quick(recipe)
     start_processes()
     tracker = nullcontext()
     if options.mlflow:
@@ -100,6 +107,7 @@ def _read_recipe(options: Namespace) -> "Recipe | AssayRecipe":
         "--sequence-column": options.sequence_column,
         "--id-column": options.id_column,
     }
+    data = [f"data.root={json.dumps(options.data)}"] if options.data else []
     if options.target:
         check_input(expand_user(options.recipe))
         return recipe_for_table(
@@ -116,4 +124,4 @@ def _read_recipe(options: Namespace) -> "Recipe | AssayRecipe":
         raise InputError(f"{options.recipe}: is a table. Name the column to predict: --target COLUMN.")
     if named := [name for name, value in given.items() if value is not None]:
         raise InputError(f"{named[0]} goes with --target. A recipe names these itself.")
-    return read_any_recipe(options.recipe, options.settings)
+    return read_any_recipe(options.recipe, [*options.settings, *data])

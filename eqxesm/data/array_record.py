@@ -13,7 +13,7 @@ BLOCK = 1024
 """Records read at once by iteration, many times faster than one by one."""
 
 _REQUIRED = {"id": str, "sequence": str, "label": int, "source": str}
-_OPTIONAL = {field.name for field in fields(Protein)} - set(_REQUIRED)
+_OPTIONAL = {field.name for field in fields(Protein)} - {*_REQUIRED, "values"}
 
 
 class ArrayRecords(Sequence[Protein]):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Annotated
 import numpy as np
 from pydantic import Strict
 
-from eqxesm.config import REPOSITORY, Commit, configuration
+from eqxesm.config import REPOSITORY, Commit, Sha256, Url, configuration
+from eqxesm.data.fetch import HUB, check_hash, fetch
 from eqxesm.data.lazy import select
 from eqxesm.data.protein import Columns, Protein
 from eqxesm.data.proteins import ARRAY_RECORD, is_table, read_proteins, to_proteins, wanted_columns
 from eqxesm.errors import InputError, pluralise
 from eqxesm.files import expand_user
 from eqxesm.sequences import is_missing
+from heads.fields import Count
 
 _log = logging.getLogger(__name__)
 
@@ -28,14 +31,19 @@ class Source:
     """A file, or a part of one, that holds labelled proteins.
 
     `path` is a file; or a folder or data set of the Hub, and `file` a CSV file in it. A data set
-    needs `revision`, a commit. `where` lists conditions `column=value`; `folds` values of the fold
-    column. `license` and `name` count where a row does not say its own licence and source.
+    needs `revision`, a commit. A file that is not at `path` is fetched from `url`; wherever it is,
+    its hash must be `sha256`. `where` lists conditions `column=value`; `folds` values of the fold
+    column. `proteins` takes at most so many: a random choice, always the same. `license` and `name`
+    count where a row does not say its own licence and source.
     """
 
     path: str
     name: str = ""
     file: str | None = None
     revision: Commit | None = None
+    url: Url | None = None
+    sha256: Sha256 | None = None
+    proteins: Count | None = None
     sequence_column: str = "sequence"
     label_column: str = "label"
     id_column: str | None = None
@@ -52,6 +60,8 @@ class Source:
         if not self.path:
             raise ValueError("path is empty, expected a file, a folder or a data set of the Hub")
         split_conditions(self.where)
+        if (self.url or self.sha256) and (self.file or self.revision):
+            raise ValueError("url and sha256 are of a file that path names. Leave out file and revision.")
         if self.folds and self.fold_column is None and not self.path.endswith(ARRAY_RECORD):
             raise ValueError("folds are given but no fold_column")
 
@@ -59,6 +69,14 @@ class Source:
     def title(self) -> str:
         """The name that reports use."""
         return self.name or Path((self.file or self.path).removesuffix(".gz")).stem
+
+    @property
+    def hub_set(self) -> str | None:
+        """The data set of the Hub that the proteins are from."""
+        if self.revision is not None:
+            return self.path
+        found = re.match(rf"{HUB}datasets/({REPOSITORY.pattern})/resolve/", self.url or "")
+        return found[1] if found else None
 
     @property
     def columns(self) -> Columns:
@@ -86,9 +104,9 @@ def open_source(source: Source, root: Path, values: Sequence[str] = ()) -> Seque
     Those without a label are left out. If columns are named by `values`, these are read in the place of labels.
     ArrayRecord files are read as they are needed, all other sources at once.
     """
-    path = root / expand_user(source.path)
+    path = _find_file(source, root)
     if path.suffix == ARRAY_RECORD and not values:
-        return _open_array_record(source, path)
+        return _choose(source, _open_array_record(source, path))
     proteins, unlabelled, ids = [], [], set()
     for protein in _read(source, path, values):
         if source.folds and protein.fold not in source.folds:
@@ -108,7 +126,27 @@ def open_source(source: Source, root: Path, values: Sequence[str] = ()) -> Seque
     if unlabelled:
         first = unlabelled[0].remark or unlabelled[0].id
         _log.warning("%s: %s left out, first %s", path, without, first)
-    return proteins
+    return _choose(source, proteins)
+
+
+def _find_file(source: Source, root: Path) -> Path:
+    """Where the file of a source is, or its folder or data set."""
+    path = root / expand_user(source.path)
+    if source.file is not None or source.revision is not None:
+        return path
+    if source.url is not None and not os.path.exists(path):
+        return fetch(source.url, source.sha256)
+    if not os.path.exists(path):
+        raise InputError(f"{path}: file not found. Name the folder of the data with --data.")
+    check_hash(path, source.sha256, path)
+    return path
+
+
+def _choose(source: Source, proteins: Sequence[Protein]) -> Sequence[Protein]:
+    if source.proteins is None or source.proteins >= len(proteins):
+        return proteins
+    chosen = np.random.default_rng(0).choice(len(proteins), source.proteins, replace=False)
+    return select(proteins, np.sort(chosen))
 
 
 def _read(source: Source, path: Path, values: Sequence[str]) -> Iterator[Protein]:
@@ -150,7 +188,8 @@ def _open_array_record(source: Source, path: Path) -> Sequence[Protein]:
     given = [
         field.name
         for field in fields(source)
-        if field.name not in ("path", "name", "folds") and getattr(source, field.name) != field.default
+        if field.name not in ("path", "name", "folds", "url", "sha256", "proteins")
+        and getattr(source, field.name) != field.default
     ]
     if given:
         raise InputError(f"{path}: an ArrayRecord file has these for each protein. Leave out {', '.join(given)}.")

@@ -20,6 +20,7 @@ from eqxesm.encoders.esmc import ESMC
 from eqxesm.encoders.language_model import AbstractLanguageModel, ESMCOutput, read_encoder_sections
 from eqxesm.encoders.onehot import OneHot
 from eqxesm.encoders.properties import WithProperties
+from eqxesm.encoders.published.loader import is_published
 from eqxesm.encoders.ssm import SSM
 
 
@@ -38,7 +39,8 @@ ENCODERS: dict[type, Any] = {
 
 def load_encoder(folder: Path, repository: str | None = None, dtype: DTypeLike | None = None) -> AbstractLanguageModel:
     """Load an encoder of whatever kind its folder holds; see `AbstractLanguageModel.from_folder`."""
-    return ENCODERS[type(read_encoder_sections(folder).encoder)].from_folder(folder, repository, dtype)
+    kind = ESMC if is_published(folder) else ENCODERS[type(read_encoder_sections(folder).encoder)]
+    return kind.from_folder(folder, repository, dtype)
 
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "as_probabilities",
     "cast",
     "chain_ids",
+    "is_published",
     "load_encoder",
     "padding_mask",
     "residue_mask",

@@ -2,19 +2,23 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from eqxesm.checkpoint.record import About, with_about
+from eqxesm.checkpoint.leaves import check_floating, fill_leaves
+from eqxesm.checkpoint.record import About, Base, with_about
 from eqxesm.encoders.attention import rotary_turns
 from eqxesm.encoders.base import Inputs, SequenceId
 from eqxesm.encoders.config import ESMCConfig
 from eqxesm.encoders.language_model import AbstractLanguageModel, ESMCOutput, find_chains
 from eqxesm.encoders.layers import Block
+from eqxesm.encoders.published.loader import is_published, load_published
 from eqxesm.encoders.rows import ChainIds, normalise
 from eqxesm.errors import InputError
 
@@ -32,6 +36,17 @@ class ESMC(AbstractLanguageModel):
     def __init__(self, config: ESMCConfig, *, key: PRNGKeyArray, about: About = About()):
         """Make an encoder with random weights."""
         super().__init__(config, Block, key=key, about=about)
+
+    @classmethod
+    def from_folder(cls, folder: Path, repository: str | None = None, dtype: DTypeLike | None = None) -> "ESMC":
+        """Load an encoder from a folder of ours, or in any published layout."""
+        if not is_published(folder):
+            return super().from_folder(folder, repository, dtype)
+        found = load_published(folder, repository, None if dtype is None else check_floating(dtype))
+        commit = found.provenance.revision
+        base = Base(repository, commit) if repository and commit else None
+        skeleton = eqx.filter_eval_shape(lambda: cls(found.config, key=jax.random.key(0)))
+        return with_about(fill_leaves(skeleton, found.leaves), About(found.provenance, base))
 
     def shared(self, chains: ChainIds) -> tuple[Any, ...]:
         return rotary_turns(chains.shape[0], self.config.d_head), chains

@@ -117,13 +117,14 @@ class AbstractLanguageModel(AbstractEncoder):
         dtype: DTypeLike | None = None,
         **access: Any,
     ) -> Model:
-        """Load an encoder that `conversion.port`, `eqxesm pretrain` or `save_pretrained` wrote.
+        """Load an encoder that `conversion.port`, `eqxesm pretrain` or `save_pretrained` wrote, or a published ESM-C.
 
-        On a CPU its weights are mapped from their file, which must not be truncated while they are in use.
+        On a CPU weights of ours are mapped from their file, which must not be truncated while they are in use.
+        Published ones are read in any of their layouts (see `encoders.published`), and take longer.
 
         Args:
-            source: a folder, or a repository of the Hugging Face Hub.
-            revision: commit, tag or branch of the repository.
+            source: a folder, a repository of the Hugging Face Hub, or a published size such as `"esmc_300m"`.
+            revision: commit, tag or branch of the repository; by default that of `hub.releases`, if it is there.
             dtype: precision to cast the weights to, such as `"bfloat16"`; by default they stay as they are stored.
             token: Hub token; by default that of the environment or of `hf auth login`.
             cache_dir: cache of the Hub client; by default below `HF_HOME`.

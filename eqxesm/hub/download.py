@@ -16,6 +16,7 @@ from eqxesm.config import COMMIT, REPOSITORY
 from eqxesm.errors import InputError
 from eqxesm.files import expand_user, looking_up, recover_folder
 from eqxesm.hub.errors import UnreachableError, ask
+from eqxesm.hub.releases import RELEASES, find_release
 from eqxesm.hub.session import foreign_answer
 
 if TYPE_CHECKING:
@@ -55,20 +56,26 @@ def check_repository(name: str) -> None:
 
 
 def find_checkpoint(source: str | os.PathLike, revision: str | None = None, access: Access = Access()) -> Path:
-    """Folder of a checkpoint: `source` itself, or a Hub repository, which is downloaded."""
+    """Folder of a checkpoint: `source` itself, or a Hub repository, which is downloaded.
+
+    A published ESM-C is named by its size or repository, and is fetched at the commit that was reviewed.
+    """
+    release = find_release(source)
     with looking_up(source):
         folder = Path(expand_user(source))
         recover_folder(folder)
         if folder.is_dir() and revision is None:
-            if isinstance(source, str) and REPOSITORY.fullmatch(source):
+            if release or (isinstance(source, str) and REPOSITORY.fullmatch(source)):
                 _log.info("%s: read from the folder here, not from the Hub", source)
             return folder
         if folder.is_dir():
             raise InputError(f"{source}: is a folder, which has no revision. Leave out {revision}.")
         if folder.exists():
             raise InputError(f"{source}: is a file. Name the folder of the checkpoint.")
+    if release:
+        source, revision = release.repository, revision or release.revision
     if not isinstance(source, str) or not REPOSITORY.fullmatch(source):
-        hint = "ESM-C encoders are made by python -m conversion.port."
+        hint = f"ESM-C as published is {', '.join(RELEASES)}."
         raise InputError(f"{source}: folder not found, and not the name of a Hub repository (owner/name). {hint}")
     return download(source, revision, FILES, access)
 
@@ -111,7 +118,13 @@ def _fetch(
     commit = info.sha or ""
     if not COMMIT.fullmatch(commit):
         raise foreign_answer(where, commit)
-    names = [file.rfilename for file in info.siblings or [] if _is_wanted(file.rfilename, patterns)]
+    every = [file.rfilename for file in info.siblings or []]
+    names = [name for name in every if _is_wanted(name, patterns)]
+    pickled = [name for name in every if name.endswith(".pth")]
+    if pickled and not any(name.endswith((".safetensors", ".pth")) for name in names):
+        raise InputError(
+            f"{where}: has weights as {pickled[0]} only. Use python -m conversion.port --source {repository}"
+        )
     if not names:
         raise InputError(f"{where}: holds no file of a checkpoint")
     # One by one: `snapshot_download` would ask once more for commit and names, unchecked.
@@ -122,7 +135,10 @@ def _fetch(
 
 def repository_of(source: str | os.PathLike, folder: Path) -> str | None:
     """The repository that `find_checkpoint` fetched a folder from; None if `source` is the folder."""
-    return None if folder == Path(expand_user(source)) else str(source)
+    if folder == Path(expand_user(source)):
+        return None
+    release = find_release(source)
+    return release.repository if release else str(source)
 
 
 def commit_of(folder: Path) -> str | None:

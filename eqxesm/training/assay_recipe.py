@@ -1,7 +1,6 @@
 """Recipes for anything that an assay measured: one or several columns of a table."""
 
 import os
-import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from eqxesm.training.recipe import (
     build_head,
     check_head,
     make_recipe,
-    read_recipe,
+    read_values,
 )
 from heads import CommitteeConfig, EnsembleConfig, PartConfig, WindowMLPConfig
 from heads.fields import Fraction
@@ -115,12 +114,8 @@ class AssayRecipe(BaseRecipe):
 
 def read_any_recipe(path: str | os.PathLike, settings: Sequence[str] = ()) -> Recipe | AssayRecipe:
     """Read a recipe: of an assay if it has targets, else of solubility."""
-    try:
-        has_targets = "targets" in tomllib.loads(Path(expand_user(path)).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        # Said by the one who reads it.
-        has_targets = False
-    return read_recipe(path, settings, AssayRecipe if has_targets else Recipe)
+    values, path = read_values(path)
+    return make_recipe(values, path, settings, AssayRecipe if "targets" in values else Recipe)
 
 
 def recipe_for_table(

@@ -5,6 +5,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,13 +23,18 @@ from eqxesm.data.sources import Source
 from eqxesm.encoders import ENCODERS, AbstractEncoder, ESMCConfig, OneHotConfig, SSMConfig, WithProperties
 from eqxesm.errors import InputError, at, one_line
 from eqxesm.files import expand_user, read_text
+from eqxesm.hub.releases import RELEASES, find_release
 from eqxesm.loading import load_any
 from eqxesm.model import SolubilityModel
+from eqxesm.packaged import PREFIX, find_recipe
 from eqxesm.protein_model import DEFAULT, ProteinModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare
 from heads import HEADS, AbstractHead, HeadConfig, with_outputs
 from heads.fields import describe_faults, without_none
+
+QUICK_PROTEINS, QUICK_RESIDUES, QUICK_TOKENS = 48, 64, 1024
+"""Proteins of each source, the longest of them, and tokens in a batch, of a quick run."""
 
 Sources = Annotated[tuple[Source, ...], Strict(False)]
 
@@ -150,15 +156,23 @@ class Recipe(BaseRecipe):
 
 
 def read_recipe(path: str | os.PathLike, settings: Sequence[str] = (), kind: Any = Recipe) -> Any:
-    """Read a recipe of a kind, with `key=value` settings in the place of what it says."""
-    path = Path(expand_user(path))
+    """Read a recipe of a kind, with `key=value` settings in the place of what it says.
+
+    `recipe:NAME` is a recipe inside the package.
+    """
+    return make_recipe(*read_values(path), settings, kind)
+
+
+def read_values(path: str | os.PathLike) -> tuple[dict[str, Any], Path]:
+    """The values of a recipe, and the file that has them."""
+    is_packaged = isinstance(path, str) and path.startswith(PREFIX)
+    path = find_recipe(path.removeprefix(PREFIX)) if is_packaged else Path(expand_user(path))
     try:
-        values = tomllib.loads(read_text(path))
+        return tomllib.loads(read_text(path)), path
     except FileNotFoundError:
         raise InputError(f"{path}: file not found") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not TOML ({one_line(error)})") from error
-    return make_recipe(values, path, settings, kind)
 
 
 def make_recipe(values: dict[str, Any], path: Path, settings: Sequence[str], kind: Any) -> Any:
@@ -209,12 +223,46 @@ def _index(text: str) -> int:
     return int(text)
 
 
+def make_quick(recipe: Recipe) -> Recipe:
+    """The recipe with one epoch of few and short proteins, to see that it runs. Its figures say nothing."""
+    data = replace(
+        recipe.data,
+        leakage="remove",
+        max_residues=QUICK_RESIDUES,
+        length_percentile=None,
+        too_long="truncate",
+        max_identity=None,
+    )
+    return make_short(replace(recipe, data=data))
+
+
+def make_short(recipe: Any) -> Any:
+    """A recipe of any kind with one epoch of few proteins."""
+    return replace(
+        recipe,
+        name=f"{recipe.name}-quick",
+        summary="A quick run, to see that the recipe works. Not for use.",
+        data=_few_proteins(recipe.data),
+        training=replace(recipe.training, epochs=1, tokens_per_batch=QUICK_TOKENS),
+    )
+
+
+def _few_proteins(data: Any) -> Any:
+    def few(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        return tuple(replace(source, proteins=QUICK_PROTEINS) for source in sources)
+
+    return replace(data, training=few(data.training), validation=few(data.validation), test=few(data.test))
+
+
 def check_pretrained(encoder: Any, key: str) -> None:
     """Refuse an encoder that is not there, before any data are read. `key` is its place in the recipe."""
     if isinstance(encoder, Pretrained):
         name = encoder.pretrained
-        if name != DEFAULT and not REPOSITORY.fullmatch(name) and not Path(expand_user(name)).is_dir():
-            raise InputError(f"{key}.pretrained is {name!r}: folder not found")
+        if not (
+            name == DEFAULT or find_release(name) or REPOSITORY.fullmatch(name) or Path(expand_user(name)).is_dir()
+        ):
+            sizes = ", ".join(RELEASES)
+            raise InputError(f"{key}.pretrained is {name!r}: folder not found. ESM-C as published is {sizes}.")
 
 
 def build_encoder(wanted: Any, key: PRNGKeyArray) -> Any:

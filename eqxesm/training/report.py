@@ -44,7 +44,7 @@ def describe_run(
         "summary": recipe.summary or f"Trained by the recipe {recipe.name}.",
         "training": {
             "data": _describe_data(hygiene),
-            "datasets": _distinct(source.path for source in sources if source.revision is not None),
+            "datasets": _distinct(source.hub_set for source in sources),
             "citations": _distinct(source.citation for source in recipe.sources),
             "hygiene": _describe_hygiene(hygiene),
             "calibrated_on": "the validation proteins",
@@ -90,7 +90,7 @@ def describe_versions() -> str:
 def _describe_tests(
     recipe: Recipe, hygiene: Hygiene, assessed: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    published = {s.name: s.path for s in recipe.data.test if s.revision is not None}
+    published = {s.name: s.hub_set for s in recipe.data.test}
     return [
         {
             "name": name,

@@ -1,44 +1,62 @@
-"""Run every recipe of this folder, and write the table of results.
+"""Run every recipe of the package on one pool of proteins, and write the table of results.
 
     python examples/recipes/results.py --out RUNS
 
 Each recipe has a run in RUNS, which is resumed if it is there. The table goes to `README.md` and `results.json` beside
-the recipes. `--set data.root=FOLDER` and other settings apply to all of them.
+this file. `--set data.root=FOLDER` and other settings apply to all of them.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eqxesm.training.recipe import read_recipe
+from eqxesm.training.recipe import Recipe, read_recipe
 from eqxesm.training.run import train
 
-HERE = Path(__file__).parent
-RECIPES = ("frequency", "convolution", "frozen", "lora", "joint")
+HERE = Path(__file__).resolve().parent
+SMALL = "model.encoder={type='esmc', layers=2, d_model=64, heads=1, d_ffn=128, lm_head=false}"
+SHORT = ("training.epochs=2", "training.remat=false", "training.compute_dtype=float32")
+RECIPES = {
+    "frequency": ("tutorial-frequency",),
+    "convolution": ("tutorial-convolution",),
+    "frozen": ("tutorial-frozen", SMALL),
+    "lora": ("esmc-lora", SMALL, *SHORT, "training.learning_rate=1e-3"),
+    "joint": ("esmc-joint", SMALL, *SHORT, "training.learning_rate=5e-4"),
+}
+"""The recipe of each row, and settings."""
+
+COLUMNS = (
+    "path='train_pool/pool.csv', sequence_column='sequences', label_column='labels', source_column='source',"
+    "license_column='license', fold_column='fold', cluster_column='cluster30', where=['license=MIT']"
+)
+DEEPSOL = "path='proteinea_solubility/solubility_testing.csv', sequence_column='sequences', label_column='labels'"
+POOL = (
+    f"data={{root={json.dumps(str(HERE.parents[2] / 'shared' / 'data'))},"
+    f"training=[{{{COLUMNS}, folds=['1', '2', '3', '4', '5', '6', '7', '8', '9']}}],"
+    f"validation=[{{{COLUMNS}, folds=['0']}}],"
+    f"test=[{{name='DeepSol test', license='MIT', {DEEPSOL}}},"
+    "{name='PLM_Sol test', license='MIT', path='plm_sol/test_dataset.fasta'}]}",
+    "model.cleaning={strip_tags=true, strip_initial_met=true}",
+)
+"""Settings for the data that all of them were measured on."""
+
 METRICS = ("accuracy", "mcc", "auroc")
 PREDICTORS = {"tag_rule": "tag rule", "composition": "composition regression"}
 
-INTRODUCTION = """# Recipes, from simple to large
+INTRODUCTION = """# The recipes of the package, measured
 
-Each file is a recipe for `eqxesm train`: amino-acid frequencies, a convolution, and an encoder that is frozen,
-adapted or trained as a whole. The table is written by `python examples/recipes/results.py --out RUNS`. In
+The recipes are inside the package: `eqxesm recipes` lists them, and `eqxesm train recipe:NAME --out run` runs one. Here
+they are compared on other data than their own, 7,636 training proteins without any that is like one of a test set
+(`POOL` in `results.py`, which writes this table: `python examples/recipes/results.py --out RUNS`). In
 parentheses: 95% bootstrap intervals over proteins (1,000 resamples). The models see proteins without expression
 tags and initial Met. The tag rule and the composition regression, fitted on the same training proteins, see them as
 published.
 
-**frozen, lora and joint say nothing about ESM-C.** Their encoder here has two layers of width 64 and random
-weights, since the published weights could not be reached where this was written. With weights, the same commands
-are
-
-```
-python -m conversion.port esmc_300m
-eqxesm train examples/recipes/frozen.toml --out run --set 'model.encoder={pretrained="esmc_300m"}'
-eqxesm train examples/recipes/lora.toml --out run --set 'model.encoder={pretrained="esmc_300m"}'
-eqxesm train examples/recipes/joint.toml --out run --set 'model.encoder={pretrained="esmc_300m"}'
-```
-
-Their scores are not measured.
+**frozen, lora and joint (`tutorial-frozen`, `esmc-lora`, `esmc-joint`) say nothing about ESM-C.** Their encoder here
+has two layers of width 64 and random weights, since the published weights could not be reached where this was
+written. Their scores with ESM-C are not measured.
 """
 
 
@@ -51,20 +69,27 @@ def main() -> None:
     results = {}
     for name in RECIPES:
         print(f"== {name}", flush=True)
-        recipe = read_recipe(HERE / f"{name}.toml", options.settings)
-        command = f"eqxesm train examples/recipes/{name}.toml --out {name}"
+        command = f"python examples/recipes/results.py, row {name}"
+        recipe = read(name, options.settings)
         results[name] = train(recipe, options.out / name, resume=True, command=command, progress=True)
     write(results)
+
+
+def read(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe of a row, with the data of all of them."""
+    recipe, *own = RECIPES[name]
+    return read_recipe(f"recipe:{recipe}", [*POOL, *own, *settings])
 
 
 def write(results: dict[str, Any]) -> None:
     """Write the table, and its numbers as JSON, from what `train` returned by recipe."""
     numbers: dict[str, Any] = {}
+    first_run = next(iter(results.values()))
     lines = [INTRODUCTION]
-    for test in results[RECIPES[0]]["tests"]:
+    for test in first_run["tests"]:
         numbers[test] = {}
         for part, title in (("all", "all"), ("untagged", "untagged, Met first")):
-            first = results[RECIPES[0]]["tests"][test][part]
+            first = first_run["tests"][test][part]
             rows = {name: results[name]["tests"][test][part]["model"] for name in results}
             rows |= {title: first[key] for key, title in PREDICTORS.items()}
             numbers[test][part] = {name: {metric: row[metric] for metric in METRICS} for name, row in rows.items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import assert_refused, start
-from paths import ROOT
+from paths import RECIPES, ROOT
 
 from eqxesm import SolubilityModel
 from eqxesm.cli.main import main
@@ -147,7 +147,7 @@ def test_a_missing_extra_is_one_line_with_a_command_that_installs_it(words, pack
     (tmp_path / "p.gb").write_text("LOCUS\n")
     (tmp_path / "p.parquet").write_bytes(b"PAR1")
     (tmp_path / "p.csv").write_text("sequence,label\nMKV,1\nMKL,0\n")
-    (tmp_path / "recipe.toml").write_bytes((ROOT / "examples" / "recipes" / "frequency.toml").read_bytes())
+    (tmp_path / "recipe.toml").write_bytes((RECIPES / "tutorial-frequency.toml").read_bytes())
     result = subprocess.run(
         [sys.executable, "-c", MISSING, packages, json.dumps(words)],
         cwd=tmp_path, capture_output=True, text=True, check=True,

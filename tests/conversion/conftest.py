@@ -5,19 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-SIZE = "esmc_300m"
-
-
-@pytest.fixture
-def tiny_preset(monkeypatch):
-    """For one test, esmc_300m has the size of the tiny original."""
-    from originals import TINY
-
-    from eqxesm.encoders import PRESETS
-
-    monkeypatch.setitem(PRESETS, SIZE, TINY)
-    return TINY
-
 
 @pytest.fixture
 def split_file(states, tmp_path) -> Path:

@@ -270,7 +270,7 @@ def test_refuses_a_weight_too_large_for_the_precision(states, refused, tmp_path)
 def test_float16_needs_a_precision_to_be_named(states, refused, tmp_path):
     half = {name: value.astype(np.float16) for name, value in states["split"].items()}
     file = write_state(half, tmp_path / "x.safetensors")
-    assert "is float16. Use --dtype float32 or bfloat16." in refused("--source", file)
+    assert "is float16. Choose a dtype: float32 or bfloat16." in refused("--source", file)
     name = "esmc.norm.weight"
     with np.errstate(over="ignore"):
         half[name] = (states["split"][name] * np.float32(1e6)).astype(np.float16)
@@ -282,7 +282,7 @@ def test_mixed_precisions_need_one_to_be_named(states, tmp_path):
     name = "esmc.embed_tokens.weight"
     half = torch.tensor(states["split"][name]).to(torch.bfloat16)
     file = write_pth(states["split"], tmp_path / "x.pth", **{name: half})
-    with pytest.raises(InputError, match=r"is bfloat16 and float32\. Use --dtype"):
+    with pytest.raises(InputError, match=r"is bfloat16 and float32\. Choose a dtype"):
         port_file(file, tmp_path / "ours")
     assert port_file(file, tmp_path / "ours", np.float32).embedding.dtype == jnp.float32
 

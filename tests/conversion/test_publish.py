@@ -48,13 +48,30 @@ def test_a_port_is_published_with_its_parity(options, dtype, cases, hub, command
     assert ESMC.from_pretrained("me/tiny").embedding.dtype == dtype
 
 
+def test_one_command_proves_a_port_and_puts_the_figures_on_its_card(command, split_file, tmp_path, monkeypatch):
+    """Without publishing it. Whoever has the weights needs no more than this."""
+    monkeypatch.setattr("conversion.check.make_cases", lambda: make_cases()[:2])
+    folder, reports = tmp_path / "ours", tmp_path / "parity"
+    done = command(main, SIZE, "--source", split_file, "--out", folder, "--parity", reports)
+    assert done.status == 0, done.err
+    (parity,) = json.loads((folder / "metrics.json").read_text())["parity"]
+    assert f"parity  {parity['distance']:.1e}, largest relative L2 of any layer; on the card of {folder}" in done.out
+    assert f"{parity['distance']:.1e}" in (folder / "README.md").read_text()
+    assert (folder / "parity.png").exists()
+    (written,) = reports.glob("*.json")
+    report = json.loads(written.read_text())
+    assert written.name.startswith("esmc_300m-float32-cpu-")
+    assert (report["failures"], report["sha256"]) == ([], list(ESMC.from_pretrained(folder).about.provenance.sha256))
+    assert written.with_suffix(".png").exists()
+
+
 def test_refuses_to_publish_with_parity_but_without_torch(hub, command, split_file, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "conversion.check", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     done = command(main, SIZE, "--source", split_file, "--out", tmp_path / "ours", "--push", "me/tiny")
     assert done.status == 2
     assert f'torch is not installed. Run: {sys.executable} -m pip install "eqxesm[convert]"' in done.err
-    assert "Or publish with --no-parity." in done.err
+    assert "Or port without --parity, and publish with --no-parity." in done.err
     assert hub.repositories == {}
 
 
@@ -105,6 +122,7 @@ def test_a_failed_push_leaves_the_port(command, split_file, tmp_path, monkeypatc
         (["--push", "tiny"], "tiny: not the name of a Hub repository"),
         (["--public"], "need --push"),
         (["--no-parity"], "need --push"),
+        (["--push", "me/tiny", "--no-parity", "--parity", "reports"], "exclude each other"),
     ],
 )
 def test_refuses_options_before_anything_is_written(refuse, split_file, tmp_path, options, reason):

@@ -1,8 +1,11 @@
 """Published checkpoints: the name table, the layouts, and a reader that refuses what does not fit."""
 
+import dataclasses
 import subprocess
 import sys
 
+import equinox as eqx
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -13,11 +16,13 @@ pytest.importorskip("transformers.models.esmc", reason="transformers >= 5.17 is 
 from originals import TINY, build_transformers, write_shards, write_state
 from paths import ROOT
 
-from eqxesm import InputError
+from eqxesm import ESMC, InputError
+from eqxesm.checkpoint.leaves import named_leaves
 from eqxesm.encoders import PRESETS
-from eqxesm.encoders.published.layouts import Layout, infer_config, plan_tensors, recognise
-from eqxesm.encoders.published.reader import RELEASES, leaf_shapes, open_published, understand
+from eqxesm.encoders.published.layouts import Layout, infer_config, leaf_shapes, plan_tensors, recognise
+from eqxesm.encoders.published.reader import open_published, understand
 from eqxesm.encoders.published.table import LAYOUTS, TABLE
+from eqxesm.hub.releases import RELEASES
 
 SIZE = "esmc_300m"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -58,9 +63,13 @@ def test_table_names_as_many_tensors_as_are_published(size, layout, count):
     assert set(plan_tensors(Layout(layout), PRESETS[size])) == names
 
 
-def test_table_covers_every_leaf_once():
+@pytest.mark.parametrize("lm_head", [True, False])
+@pytest.mark.parametrize("size", PRESETS)
+def test_table_has_every_leaf_of_the_encoder_once_in_its_shape(size, lm_head):
+    config = dataclasses.replace(PRESETS[size], lm_head=lm_head)
     assert [row.ours for row in TABLE] == list(dict.fromkeys(row.ours for row in TABLE))
-    assert {row.ours for row in TABLE} == set(leaf_shapes(PRESETS["esmc_6b"]))
+    encoder = eqx.filter_eval_shape(lambda: ESMC(config, key=jax.random.key(0)))
+    assert leaf_shapes(config) == {name: leaf.shape for name, leaf in named_leaves(encoder).items()}
 
 
 @pytest.mark.parametrize(("size", "parameters"), [("esmc_300m", 332_997_184), ("esmc_600m", 575_036_992)])

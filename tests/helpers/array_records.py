@@ -20,5 +20,5 @@ def write_records(path: str | os.PathLike[str], records: Iterable[bytes]) -> Non
 
 def write_proteins(path: str | os.PathLike[str], proteins: Iterable[Protein]) -> None:
     """Write proteins, each a JSON object of the fields that it has."""
-    present = ({name: value for name, value in asdict(p).items() if value is not None} for p in proteins)
+    present = ({name: value for name, value in asdict(p).items() if value not in (None, ())} for p in proteins)
     write_records(path, (json.dumps(each, ensure_ascii=False).encode() for each in present))

@@ -476,3 +476,11 @@ def environment(hub: Hub, home: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "PYTHONWARNINGS": "ignore",
     }
+
+
+def put_repository(hub: Hub, name: str, commit: str, files: dict[str, bytes]) -> None:
+    """Make a public repository that others published: one commit of a given hash, safetensors stored as large files."""
+    made = Repository(private=False, history=[commit], names={"main": commit})
+    made.commits[commit] = {path: File(content, path.endswith(".safetensors")) for path, content in files.items()}
+    hub.large |= {file.sha256: file.content for file in made.commits[commit].values() if file.large}
+    hub.repositories[name] = made

@@ -4,7 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-RECIPES = EXAMPLES / "recipes"
+RECIPES = ROOT / "eqxesm" / "recipes"
 FIXTURES = ROOT / "tests" / "fixtures"
 
 SHARED = ROOT.parent / "shared" / "data"

@@ -1,21 +1,18 @@
 """Recipes: what they may say, and what is refused before any data are read."""
 
-import csv
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
-from paths import RECIPES
 
 from eqxesm import ESMCConfig, InputError
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.sources import Source
 from eqxesm.encoders import OneHotConfig
+from eqxesm.packaged import recipe_files
 from eqxesm.training import TrainConfig
 from eqxesm.training.recipe import Pretrained, Recipe, file_name, find_differences, flatten, read_recipe
-
-NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 MINIMAL = """
 [data]
@@ -89,9 +86,9 @@ def test_reading_what_was_written_gives_the_same_recipe(file, tmp_path):
     assert find_differences(as_toml(recipe), as_toml(again)) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_reading_an_example_that_was_written_gives_the_same_recipe(name, tmp_path):
-    recipe = read_recipe(RECIPES / f"{name}.toml", ["data.test=[]"])
+@pytest.mark.parametrize("name", recipe_files())
+def test_reading_one_of_the_package_that_was_written_gives_the_same_recipe(name, tmp_path):
+    recipe = read_recipe(f"recipe:{name}", ["data.test=[]"])
     (tmp_path / "again.toml").write_text(recipe.to_toml())
     assert read_recipe(tmp_path / "again.toml") == recipe
 
@@ -304,31 +301,3 @@ def test_refuses_files_that_cannot_be_read(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
     with pytest.raises(InputError, match="not UTF-8 text"):
         read_recipe(tmp_path / "latin.toml")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_examples_have_names_and_summaries_and_share_their_data(name):
-    recipe = read_recipe(RECIPES / f"{name}.toml")
-    assert recipe.name == name
-    assert recipe.summary.endswith(".")
-    # The same data for all of them, so that their figures can be compared.
-    one, other = (tomllib.loads((RECIPES / f"{each}.toml").read_text())["data"] for each in (name, NAMES[0]))
-    assert one == other
-
-
-def test_data_of_the_examples_are_there(shared):
-    recipe = read_recipe(RECIPES / f"{NAMES[0]}.toml", [f"data.root={shared}"])
-    for source in recipe.sources:
-        path = shared / source.path / (source.file or "")
-        assert path.is_file()
-        roles = [name for name in dir(source) if name.endswith("_column") and name != "id_column"]
-        named = {getattr(source, role) for role in roles} - {None}
-        if path.suffix == ".csv":
-            with open(path, newline="") as file:
-                assert named <= set(next(csv.reader(file)))
-
-
-def test_examples_have_every_strategy():
-    assert sorted(["frequency", "convolution", "frozen", "lora", "joint"]) == NAMES
-    strategies = {name: read_recipe(RECIPES / f"{name}.toml").training.strategy for name in NAMES}
-    assert [strategies[name] for name in ("frozen", "lora", "joint")] == ["frozen", "lora", "joint"]

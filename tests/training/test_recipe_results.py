@@ -6,18 +6,18 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
-from paths import RECIPES
+from paths import EXAMPLES
 
-from eqxesm.training.recipe import read_recipe
 from eqxesm.training.run import train
 
-COMMITTED = json.loads((RECIPES / "results.json").read_text())
+FOLDER = EXAMPLES / "recipes"
+COMMITTED = json.loads((FOLDER / "results.json").read_text())
 
-results = SimpleNamespace(**runpy.run_path(str(RECIPES / "results.py")))
+results = SimpleNamespace(**runpy.run_path(str(FOLDER / "results.py")))
 
 
 def test_the_table_holds_every_figure():
-    table = (RECIPES / "README.md").read_text()
+    table = (FOLDER / "README.md").read_text()
     assert table.startswith(results.INTRODUCTION)
     assert set(COMMITTED) == {"DeepSol test", "PLM_Sol test"}
     for parts in COMMITTED.values():
@@ -33,7 +33,7 @@ def test_the_table_holds_every_figure():
 def test_the_frequency_recipe_gives_its_row_again(shared, tmp_path, monkeypatch):
     # Values are compared, not intervals.
     monkeypatch.setattr(import_module("eqxesm.evaluation.assess"), "RESAMPLES", 2)
-    recipe = read_recipe(RECIPES / "frequency.toml", [f"data.root={shared}"])
+    recipe = results.read("frequency", [f"data.root={shared}"])
     found = train(recipe, tmp_path / "run")
     for test, parts in COMMITTED.items():
         for part, rows in parts.items():

@@ -3,9 +3,10 @@
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from eqxesm.alphabet import VOCAB_SIZE
 from eqxesm.checkpoint.leaves import compare_shapes
 from eqxesm.encoders.config import D_HEAD, PRESETS, ESMCConfig
 from eqxesm.encoders.published.table import LAYOUTS, TABLE, Row
@@ -45,12 +46,25 @@ class LeafSlice:
     layer: int | None
 
 
+def leaf_shapes(config: ESMCConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the leaves of an encoder."""
+    sizes = {"v": VOCAB_SIZE, "d": config.d_model, "f": config.d_ffn}
+    shapes = {}
+    for row in rows_of(config):
+        shape = tuple(sizes[axis] for axis in row.shape.split())
+        shapes[row.ours] = (config.layers, *shape) if row.is_stacked else shape
+    return shapes
+
+
+def rows_of(config: ESMCConfig) -> list[Row]:
+    """The rows of the table that an encoder has."""
+    return [row for row in TABLE if config.lm_head or not row.ours.startswith("lm_head.")]
+
+
 def plan_tensors(layout: Layout, config: ESMCConfig) -> dict[str, list[LeafSlice]]:
     """What every tensor of a layout is concatenated from, along its rows."""
     slices: dict[str, list[tuple[int, LeafSlice]]] = defaultdict(list)
-    for row in TABLE:
-        if row.ours.startswith("lm_head.") and not config.lm_head:
-            continue
+    for row in rows_of(config):
         for layer in range(config.layers) if row.is_stacked else (None,):
             index = row.part(layout.name).index
             slices[layout.tensor(row, layer or 0)].append((index, LeafSlice(row, layer)))
@@ -63,13 +77,20 @@ def planned_shape(slices: Sequence[LeafSlice], leaf: tuple[int, ...]) -> tuple[i
     return rows * len(slices), *rest
 
 
-def recognise(names: Iterable[str], where: str) -> Layout:
-    """Tell the layout of a checkpoint by its keys."""
-    names = set(names)
+def find_layout(names: Collection[str]) -> Layout | None:
+    """The layout of a checkpoint, if it is in one."""
     for layout in LAYOUTS:
         if any(_MARKS[layout].fullmatch(name) for name in names):
             bare = layout != "legacy" and not any(name.startswith(PREFIX) for name in names)
             return Layout(layout, bare)
+    return None
+
+
+def recognise(names: Iterable[str], where: str) -> Layout:
+    """Tell the layout of a checkpoint by its keys."""
+    names = set(names)
+    if layout := find_layout(names):
+        return layout
     some = ", ".join(sorted(names)[:3]) or "no tensors"
     raise InputError(f"{where}: not an ESM-C checkpoint in a known layout. It holds {some}.")
 
@@ -88,11 +109,9 @@ def infer_config(layout: Layout, shapes: Shapes, where: str) -> ESMCConfig:
         raise InputError(f"{where}: {layout.name} layout, but its size cannot be inferred ({error})") from error
 
 
-def check_tensors(layout: Layout, config: ESMCConfig, shapes: Shapes, wanted: Shapes, where: str) -> None:
-    """Refuse a checkpoint with missing, unknown or misshaped tensors, all named at once.
-
-    `wanted` are the shapes of our leaves, `shapes` those of the checkpoint.
-    """
+def check_tensors(layout: Layout, config: ESMCConfig, shapes: Shapes, where: str) -> None:
+    """Refuse a checkpoint with missing, unknown or misshaped tensors, all named at once."""
+    wanted = leaf_shapes(config)
     plan = plan_tensors(layout, config)
     expected = {name: planned_shape(slices, wanted[slices[0].row.ours]) for name, slices in plan.items()}
     if problems := compare_shapes(shapes, expected):

@@ -2,44 +2,27 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
-from eqxesm.checkpoint.leaves import named_leaves
-from eqxesm.checkpoint.tensors import INDEX, WEIGHTS, TensorSpec, open_file, open_folder
+from eqxesm.checkpoint.tensors import INDEX, WEIGHTS, Parts, TensorSpec, open_file, open_folder
 from eqxesm.config import REPOSITORY
 from eqxesm.encoders.config import ESMCConfig
-from eqxesm.encoders.esmc import ESMC
 from eqxesm.encoders.published.layouts import Layout, check_size, check_tensors, infer_config, recognise
-from eqxesm.encoders.published.table import Row
+from eqxesm.encoders.published.table import TABLE, Row
 from eqxesm.errors import InputError
 from eqxesm.files import check_readable, expand_user, looking_up
 from eqxesm.hub.download import download
+from eqxesm.hub.releases import RELEASES
 
-
-@dataclass(frozen=True)
-class Release:
-    """A repository, the commit of it that was reviewed, and its licence."""
-
-    repository: str
-    revision: str
-    license: str
-
-
-RELEASES = {
-    "esmc_300m": Release("biohub/ESMC-300M", "a59b831785f907e96e6a246b1d142bfb76df31ee", "mit"),
-    "esmc_600m": Release("biohub/ESMC-600M", "a7e82012c83126b9eedb055fea9fa84b6c02f094", "mit"),
-    "esmc_6b": Release("biohub/ESMC-6B", "45b0fa5d7fb06faefbd5e3b89bdcef35d564e79a", "mit"),
-}
-"""What a size stands for when no source is named."""
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+"""Precisions that an encoder is stored in."""
 
 PATTERNS = ("*.json", "*.safetensors", "*.pth")
 """Files of a repository that are fetched."""
@@ -81,6 +64,15 @@ class PublishedCheckpoint:
         """SHA-256 and name of each file."""
         return tuple(f"{_sha256(file)}  {file.name}" for file in self.files)
 
+    @property
+    def dtype(self) -> np.dtype:
+        """The precision of every tensor."""
+        found = {tensor.spec.dtype for tensor in self.tensors.values()}
+        if len(found) > 1 or not found <= set(DTYPES.values()):
+            names = " and ".join(sorted(dtype.name for dtype in found))
+            raise InputError(f"{self.name}: is {names}. Choose a dtype: {' or '.join(DTYPES)}.")
+        return found.pop()
+
     def read_leaf(self, layout: Layout, row: Row, layer: int | None) -> np.ndarray:
         """Read one layer of one of our leaves."""
         tensor = self.tensors[layout.tensor(row, layer or 0)]
@@ -112,6 +104,13 @@ def open_published(size: str, source: str | None, open_pth: OpenPth | None = Non
             raise InputError(f"{source}: not found, and not the name of a Hub repository")
         revision = named or None
         path = download(name, revision, PATTERNS)
+    return open_local(path, name, revision, license_, open_pth)
+
+
+def open_local(
+    path: Path, name: str, revision: str | None, license_: str | None, open_pth: OpenPth | None = None
+) -> PublishedCheckpoint:
+    """List the tensors of a file or folder. The name, commit and licence are those of its source."""
     files, found = _list_tensors(path, open_pth)
     kept = {key: tensor for key, tensor in found.items() if not key.endswith(EXTRA_STATE)}
     return PublishedCheckpoint(name, revision, license_, files, kept, len(found) - len(kept))
@@ -129,15 +128,28 @@ def understand(size: str | None, checkpoint: PublishedCheckpoint) -> tuple[Layou
     config = infer_config(layout, shapes, name)
     if size is not None:
         check_size(size, config, name)
-    check_tensors(layout, config, shapes, leaf_shapes(config), name)
+    check_tensors(layout, config, shapes, name)
     return layout, config
 
 
-@cache
-def leaf_shapes(config: ESMCConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of the leaves of an encoder, without making it."""
-    tree = eqx.filter_eval_shape(lambda: ESMC(config, key=jax.random.key(0)))
-    return {name: tuple(leaf.shape) for name, leaf in named_leaves(tree).items()}
+def leaf_parts(checkpoint: PublishedCheckpoint, layout: Layout, config: ESMCConfig, dtype: np.dtype) -> Parts:
+    """Give each of our leaves, by name, one layer after the other. What is not finite is refused."""
+    table = {row.ours: row for row in TABLE}
+
+    def parts(name: str) -> Iterator[np.ndarray]:
+        row = table[name]
+        for layer in range(config.layers) if row.is_stacked else (None,):
+            # An overflow is reported below.
+            with np.errstate(over="ignore"):
+                block = checkpoint.read_leaf(layout, row, layer).astype(dtype, copy=False)
+            if not np.isfinite(block).all():
+                name = layout.tensor(row, layer or 0)
+                raise InputError(
+                    f"{checkpoint.name}: {name} holds NaN or infinity in {dtype}: damaged, or {dtype} is too narrow"
+                )
+            yield block
+
+    return parts
 
 
 def _find_local(source: str) -> Path | None:

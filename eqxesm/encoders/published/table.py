@@ -22,9 +22,13 @@ class TensorPart:
 
 @dataclass(frozen=True)
 class Row:
-    """One leaf of our encoder, and where each layout keeps it."""
+    """One leaf of our encoder, its shape in one layer, and where each layout keeps it.
+
+    Axes are `v` for the vocabulary, `d` for `d_model` and `f` for `d_ffn`.
+    """
 
     ours: str
+    shape: str
     legacy: TensorPart
     fused: TensorPart
     split: TensorPart
@@ -38,8 +42,8 @@ class Row:
         return self.ours.startswith("blocks.")
 
 
-def _row(ours: str, legacy: str, fused: str, split: str) -> Row:
-    return Row(ours, _part(legacy), _part(fused), _part(split))
+def _row(ours: str, shape: str, legacy: str, fused: str, split: str) -> Row:
+    return Row(ours, shape, _part(legacy), _part(fused), _part(split))
 
 
 def _part(text: str) -> TensorPart:
@@ -56,27 +60,27 @@ _F = "esmc.transformer.blocks.{n}."
 _S = "esmc.layers.{n}."
 
 TABLE: tuple[Row, ...] = (
-    #     ours                           legacy                                          fused                                             split
-    _row("embedding",                    "embed.weight",                                 "esmc.embed.weight",                              "esmc.embed_tokens.weight"),
-    _row("blocks.attention_norm.weight", _L + "attn.layernorm_qkv.0.weight",             _F + "attn.layernorm_qkv.layer_norm_weight",      _S + "input_layernorm.weight"),
-    _row("blocks.attention_norm.bias",   _L + "attn.layernorm_qkv.0.bias",               _F + "attn.layernorm_qkv.layer_norm_bias",        _S + "input_layernorm.bias"),
-    _row("blocks.attention.query.weight", _L + "attn.layernorm_qkv.1.weight rows 1/3",   _F + "attn.layernorm_qkv.weight rows 1/3",        _S + "self_attn.q_proj.weight"),
-    _row("blocks.attention.key.weight",  _L + "attn.layernorm_qkv.1.weight rows 2/3",    _F + "attn.layernorm_qkv.weight rows 2/3",        _S + "self_attn.k_proj.weight"),
-    _row("blocks.attention.value.weight", _L + "attn.layernorm_qkv.1.weight rows 3/3",   _F + "attn.layernorm_qkv.weight rows 3/3",        _S + "self_attn.v_proj.weight"),
-    _row("blocks.attention.query_norm.weight", _L + "attn.q_ln.weight",                  _F + "attn.q_ln.weight",                          _S + "self_attn.q_norm.weight"),
-    _row("blocks.attention.key_norm.weight", _L + "attn.k_ln.weight",                    _F + "attn.k_ln.weight",                          _S + "self_attn.k_norm.weight"),
-    _row("blocks.attention.out.weight",  _L + "attn.out_proj.weight",                    _F + "attn.out_proj.weight",                      _S + "self_attn.o_proj.weight"),
-    _row("blocks.ffn_norm.weight",       _L + "ffn.0.weight",                            _F + "ffn.layer_norm_weight",                     _S + "post_attention_layernorm.weight"),
-    _row("blocks.ffn_norm.bias",         _L + "ffn.0.bias",                              _F + "ffn.layer_norm_bias",                       _S + "post_attention_layernorm.bias"),
-    _row("blocks.ffn.gate.weight",       _L + "ffn.1.weight rows 1/2",                   _F + "ffn.fc1_weight rows 1/2",                   _S + "mlp.gate_proj.weight"),
-    _row("blocks.ffn.up.weight",         _L + "ffn.1.weight rows 2/2",                   _F + "ffn.fc1_weight rows 2/2",                   _S + "mlp.up_proj.weight"),
-    _row("blocks.ffn.down.weight",       _L + "ffn.3.weight",                            _F + "ffn.fc2_weight",                            _S + "mlp.down_proj.weight"),
-    _row("norm.weight",                  "transformer.norm.weight",                      "esmc.transformer.norm.weight",                   "esmc.norm.weight"),
-    _row("lm_head.dense.weight",         "sequence_head.0.weight",                       "lm_head.0.weight",                               "lm_head.dense.weight"),
-    _row("lm_head.dense.bias",           "sequence_head.0.bias",                         "lm_head.0.bias",                                 "lm_head.dense.bias"),
-    _row("lm_head.norm.weight",          "sequence_head.2.weight",                       "lm_head.2.weight",                               "lm_head.layer_norm.weight"),
-    _row("lm_head.norm.bias",            "sequence_head.2.bias",                         "lm_head.2.bias",                                 "lm_head.layer_norm.bias"),
-    _row("lm_head.decoder.weight",       "sequence_head.3.weight",                       "lm_head.3.weight",                               "lm_head.decoder.weight"),
-    _row("lm_head.decoder.bias",         "sequence_head.3.bias",                         "lm_head.3.bias",                                 "lm_head.decoder.bias"),
+    #     ours                           shape  legacy                                          fused                                             split
+    _row("embedding",                    "v d", "embed.weight",                                 "esmc.embed.weight",                              "esmc.embed_tokens.weight"),
+    _row("blocks.attention_norm.weight", "d",   _L + "attn.layernorm_qkv.0.weight",             _F + "attn.layernorm_qkv.layer_norm_weight",      _S + "input_layernorm.weight"),
+    _row("blocks.attention_norm.bias",   "d",   _L + "attn.layernorm_qkv.0.bias",               _F + "attn.layernorm_qkv.layer_norm_bias",        _S + "input_layernorm.bias"),
+    _row("blocks.attention.query.weight", "d d", _L + "attn.layernorm_qkv.1.weight rows 1/3",   _F + "attn.layernorm_qkv.weight rows 1/3",        _S + "self_attn.q_proj.weight"),
+    _row("blocks.attention.key.weight",  "d d", _L + "attn.layernorm_qkv.1.weight rows 2/3",    _F + "attn.layernorm_qkv.weight rows 2/3",        _S + "self_attn.k_proj.weight"),
+    _row("blocks.attention.value.weight", "d d", _L + "attn.layernorm_qkv.1.weight rows 3/3",   _F + "attn.layernorm_qkv.weight rows 3/3",        _S + "self_attn.v_proj.weight"),
+    _row("blocks.attention.query_norm.weight", "d",   _L + "attn.q_ln.weight",                  _F + "attn.q_ln.weight",                          _S + "self_attn.q_norm.weight"),
+    _row("blocks.attention.key_norm.weight", "d",   _L + "attn.k_ln.weight",                    _F + "attn.k_ln.weight",                          _S + "self_attn.k_norm.weight"),
+    _row("blocks.attention.out.weight",  "d d", _L + "attn.out_proj.weight",                    _F + "attn.out_proj.weight",                      _S + "self_attn.o_proj.weight"),
+    _row("blocks.ffn_norm.weight",       "d",   _L + "ffn.0.weight",                            _F + "ffn.layer_norm_weight",                     _S + "post_attention_layernorm.weight"),
+    _row("blocks.ffn_norm.bias",         "d",   _L + "ffn.0.bias",                              _F + "ffn.layer_norm_bias",                       _S + "post_attention_layernorm.bias"),
+    _row("blocks.ffn.gate.weight",       "f d", _L + "ffn.1.weight rows 1/2",                   _F + "ffn.fc1_weight rows 1/2",                   _S + "mlp.gate_proj.weight"),
+    _row("blocks.ffn.up.weight",         "f d", _L + "ffn.1.weight rows 2/2",                   _F + "ffn.fc1_weight rows 2/2",                   _S + "mlp.up_proj.weight"),
+    _row("blocks.ffn.down.weight",       "d f", _L + "ffn.3.weight",                            _F + "ffn.fc2_weight",                            _S + "mlp.down_proj.weight"),
+    _row("norm.weight",                  "d",   "transformer.norm.weight",                      "esmc.transformer.norm.weight",                   "esmc.norm.weight"),
+    _row("lm_head.dense.weight",         "d d", "sequence_head.0.weight",                       "lm_head.0.weight",                               "lm_head.dense.weight"),
+    _row("lm_head.dense.bias",           "d",   "sequence_head.0.bias",                         "lm_head.0.bias",                                 "lm_head.dense.bias"),
+    _row("lm_head.norm.weight",          "d",   "sequence_head.2.weight",                       "lm_head.2.weight",                               "lm_head.layer_norm.weight"),
+    _row("lm_head.norm.bias",            "d",   "sequence_head.2.bias",                         "lm_head.2.bias",                                 "lm_head.layer_norm.bias"),
+    _row("lm_head.decoder.weight",       "v d", "sequence_head.3.weight",                       "lm_head.3.weight",                               "lm_head.decoder.weight"),
+    _row("lm_head.decoder.bias",         "v",   "sequence_head.3.bias",                         "lm_head.3.bias",                                 "lm_head.decoder.bias"),
 )
 # fmt: on
