@@ -116,7 +116,8 @@ class ModelSections:
 
     def __post_init__(self):
         if (self.calibration is None) == (self.targets is None):
-            raise ValueError("expected calibration, of a solubility model, or targets, of any other")
+            given = "calibration and targets" if self.targets else "missing key 'calibration'"
+            raise ValueError(f"{given}: a solubility model has calibration, a model of an assay has targets")
         if self.form != "full" and (self.base is None or self.base.sha256 is None):
             raise ValueError(f"form {self.form} needs a base with its sha256")
         if self.form != "full" and (self.adapter is None) != (self.form == "head"):

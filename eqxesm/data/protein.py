@@ -1,6 +1,7 @@
 """A protein as it is read, and the columns that a table keeps it in."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from eqxesm.alphabet import BREAK
 from eqxesm.config import configuration
@@ -23,7 +24,7 @@ class Protein:
     fold: str | None = None
     cluster: str | None = None
     remark: str | None = None
-    values: tuple[str, ...] = ()
+    values: tuple[Any, ...] = ()
 
     @property
     def residues(self) -> str:

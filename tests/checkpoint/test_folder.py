@@ -82,7 +82,7 @@ def test_outputs_are_the_same_after_loading(lm_head, tmp_path):
 def test_one_kind_of_checkpoint_is_not_read_as_the_other(saved):
     assert "unknown key 'head'" in refusal(ESMC, saved / "model")
     message = refusal(SolubilityModel, saved / "encoder")
-    assert "holds an encoder, not a solubility model" in message
+    assert "holds an encoder, not a model with a head" in message
 
 
 def test_an_encoder_without_its_lm_head_is_another_model(edit):

@@ -203,7 +203,7 @@ def test_refuses_pth_and_says_what_reads_it(hub):
 @pytest.mark.usefixtures("tiny_preset")
 def test_refuses_it_as_another_kind_of_model(states, hub):
     publish(hub, states["split"])
-    assert "holds an encoder, not a solubility model" in refusal(SolubilityModel.from_pretrained, SIZE)
+    assert "holds an encoder, not a model with a head" in refusal(SolubilityModel.from_pretrained, SIZE)
     assert "schema_version is missing" in refusal(SSM.from_pretrained, RELEASE.repository)
 
 
