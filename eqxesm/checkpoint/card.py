@@ -24,6 +24,9 @@ ESMC_CITATION = (
     "learning, EvolutionaryScale, https://evolutionaryscale.ai/blog/esm-cambrian"
 )
 
+METRIC_TITLES = {"ece": "calibration error"}
+"""How metrics are called that the Hub does not know."""
+
 HUB_METRICS = {
     "accuracy": ("accuracy", "Accuracy"),
     "mcc": ("matthews_correlation", "MCC"),
@@ -38,6 +41,11 @@ HUB_METRICS = {
     "macro_f1": ("f1", "macro F1"),
 }
 """Metrics by our key: the Hub's name, and the one that people read."""
+
+
+def title_metric(name: str) -> str:
+    """A metric as people read it."""
+    return HUB_METRICS[name][1] if name in HUB_METRICS else METRIC_TITLES.get(name, name)
 
 
 def render_card(sections: Mapping[str, Any], record: Record | None = None) -> str:
@@ -65,6 +73,7 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
             features=_name_features(sections),
             here=HERE,
             parity=_format_parity,
+            title=title_metric,
             note=note_fields(fields),
             version=version("eqxesm"),
         )

@@ -54,8 +54,9 @@ def _measure_numbers(truth: np.ndarray, predicted: np.ndarray, weights: Weights)
     squares = weights @ (truth - predicted) ** 2
     total = weights.sum(axis=1)
     spread = weights @ truth**2 - (weights @ truth) ** 2 / total
+    # A resample of equal values explains nothing.
     with np.errstate(invalid="ignore", divide="ignore"):
-        r2 = 1 - squares / spread
+        r2 = np.where(spread > 1e-12 * total * np.var(truth), 1 - squares / spread, np.nan)
     return {
         "spearman": _spearman(truth, predicted, weights),
         "r2": r2,

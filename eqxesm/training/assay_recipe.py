@@ -140,6 +140,7 @@ def recipe_for_table(
         return [] if path is None else [{"path": os.path.abspath(expand_user(path)), **named}]
 
     values = {
+        "summary": f"Predicts {', '.join(targets)}, trained on {Path(table).name}.",
         "data": {"root": ".", "training": sources(table), "validation": sources(validation), "test": sources(test)},
         "targets": [{"column": name} for name in targets],
         "model": {"encoder": {"pretrained": model}},

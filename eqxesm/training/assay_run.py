@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 
 from eqxesm import tables
 from eqxesm.assay import AssayModel
+from eqxesm.checkpoint.card import title_metric
 from eqxesm.checkpoint.leaves import fingerprint
 from eqxesm.checkpoint.record import About, without_folders
 from eqxesm.evaluation.assay import fit_composition, measure, predict_nearest
@@ -258,7 +259,7 @@ def format_figures(tests: Mapping[str, Figures]) -> str:
         for target, rows in targets.items():
             lines.append(f"\n{name}: {target}")
             table = [
-                {"predictor": PREDICTORS[each], **{m: _format(Interval(**found)) for m, found in metrics.items()}}
+                {"predictor": PREDICTORS[each], **{title_metric(m): _format(Interval(**f)) for m, f in metrics.items()}}
                 for each, metrics in rows.items()
             ]
             lines.append(tables.format_table(table))

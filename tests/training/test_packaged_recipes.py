@@ -13,15 +13,17 @@ from recipe_data import make_data
 from run_recipes import hurry
 from safetensors.numpy import save
 
-from eqxesm import InputError, SolubilityModel
+from eqxesm import AssayModel, InputError, SolubilityModel
 from eqxesm.cli.main import main
 from eqxesm.data.sources import open_source
 from eqxesm.encoders import PRESETS
 from eqxesm.hub.releases import RELEASES
 from eqxesm.packaged import recipe_files
-from eqxesm.training.recipe import QUICK_RESIDUES, Pretrained, make_quick, read_recipe
+from eqxesm.training.assay_recipe import read_any_recipe
+from eqxesm.training.recipe import QUICK_RESIDUES, Pretrained, Recipe, make_quick, read_recipe
 
-RECIPES = {name: read_recipe(f"recipe:{name}") for name in recipe_files()}
+EVERY = {name: read_any_recipe(f"recipe:{name}") for name in recipe_files()}
+RECIPES = {name: recipe for name, recipe in EVERY.items() if isinstance(recipe, Recipe)}
 ESMC_RECIPES = [name for name, recipe in RECIPES.items() if isinstance(recipe.model.encoder, Pretrained)]
 OTHERS = [name for name in RECIPES if name not in ESMC_RECIPES]
 RELEASE = RELEASES["esmc_300m"]
@@ -68,13 +70,13 @@ def check_run(name: str, capsys) -> None:
 def test_they_are_listed_with_their_data_in_a_line_each(capsys):
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(RECIPES)
+    assert [line.split()[0] for line in lines] == list(EVERY)
     assert {"tutorial-frequency", "tutorial-convolution", "tutorial-frozen", "esmc-lora", "esmc-joint"} <= set(RECIPES)
-    assert all("DeepSol training" in line for line in lines)
+    assert all(recipe.data.training[0].name in line for recipe, line in zip(EVERY.values(), lines, strict=True))
     assert all(len(line) <= 140 for line in lines)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", EVERY)
 def test_one_is_printed_as_it_is(name, capsys):
     assert main(["recipes", name]) == 0
     assert capsys.readouterr().out == recipe_files()[name].read_text()
@@ -83,7 +85,7 @@ def test_one_is_printed_as_it_is(name, capsys):
 @pytest.mark.parametrize("words", [["recipes", "tutorial"], ["train", "recipe:tutorial", "--out", "run"]])
 def test_an_unknown_name_is_refused_in_one_line(words, capsys):
     assert main(words) == 2
-    names = ", ".join(RECIPES)
+    names = ", ".join(EVERY)
     assert capsys.readouterr().err == f"eqxesm: error: tutorial: no recipe of the package. It has {names}.\n"
 
 
@@ -134,6 +136,24 @@ def test_a_quick_run_is_small():
 
 
 # They run
+
+
+def test_esol_runs_on_a_folder_of_data(tmp_path, monkeypatch, capsys):
+    hurry(monkeypatch)
+    rng = np.random.default_rng(0)
+    for source in EVERY["esol"].sources:
+        sequences = ("".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 40)) for _ in range(60))
+        rows = (f"g{number},{number / 60},{sequence}\n" for number, sequence in enumerate(sequences))
+        (tmp_path / source.path).write_text("gene,solubility,sequence\n" + "".join(rows))
+    hashes = [
+        f"data.{split}.0.sha256={hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()}"
+        for split, file in (("training", "eSol_train.csv"), ("test", "eSol_test.csv"))
+    ]
+    head = "model.head={type='mean_pool_mlp',hidden=[8]}"
+    assert train("esol", "--data", str(tmp_path), settings=[*hashes, head, "model.encoder={type='one_hot'}"]) == 0
+    assert "eSOL test: solubility" in capsys.readouterr().out
+    predicted = AssayModel.from_pretrained("run/model").predict(["MKVLAAGIVGLLLAQW"])["solubility"]
+    assert 0 < predicted[0] < 1
 
 
 @pytest.mark.parametrize("name", OTHERS)
