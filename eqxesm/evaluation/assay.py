@@ -72,8 +72,10 @@ def _pearson(first: np.ndarray, second: np.ndarray, weights: Weights) -> np.ndar
     a, b = (weights @ each for each in (first, second))
     both = weights @ (first * second) - a * b / total
     spreads = [weights @ each**2 - s**2 / total for each, s in ((first, a), (second, b))]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return both / np.sqrt(spreads[0] * spreads[1])
+    # What never varies goes with nothing.
+    varies = [each > 1e-9 * total * np.var(values) for each, values in zip(spreads, (first, second), strict=True)]
+    product = np.where(varies[0] & varies[1], spreads[0] * spreads[1], np.inf)
+    return both / np.sqrt(product)
 
 
 def _spearman(first: np.ndarray, second: np.ndarray, weights: Weights) -> np.ndarray:

@@ -30,6 +30,13 @@ def test_figures_of_numbers_are_those_of_scipy_and_scikit_learn():
     assert figures["rmse"].value == pytest.approx(metrics.root_mean_squared_error(truth, found))
 
 
+def test_a_constant_goes_with_nothing():
+    truth, _ = correlated(30)
+    figures = measure(NUMBER, truth, np.full(30, 301.7))
+    assert figures["spearman"].value == figures["pearson"].value == 0
+    assert figures["pearson"].high == 0
+
+
 def test_intervals_are_those_of_a_plain_bootstrap():
     truth, found = correlated(60)
     figures = measure(NUMBER, truth, found)
