@@ -163,7 +163,10 @@ class SolubilityModel(ProteinModel):
     def check_sections(cls, sections: ModelSections) -> None:
         if sections.targets is not None:
             names = ", ".join(target.name for target in sections.targets)
-            raise InputError(f"predicts {names}, not solubility. Use AssayModel.from_pretrained.")
+            raise InputError(
+                f"predicts {names}, not solubility. Load it with AssayModel; the commands predict, embed, score, "
+                "export, info and push take it."
+            )
 
     def sections(self) -> dict[str, Any]:
         return {"calibration": self.calibration, "domain": None if self.domain is None else self.domain.config}

@@ -75,7 +75,7 @@ def test_a_checkpoint_gives_the_same_model_again(targets, tmp_path):
 
 def test_each_kind_of_model_refuses_the_other(tmp_path):
     make(NUMBER).save_pretrained(tmp_path / "assay")
-    with pytest.raises(InputError, match=r"predicts yield, not solubility. Use AssayModel"):
+    with pytest.raises(InputError, match=r"predicts yield, not solubility. Load it with AssayModel"):
         SolubilityModel.from_pretrained(tmp_path / "assay")
     with pytest.raises(InputError, match=r"predicts solubility. Use SolubilityModel"):
         AssayModel.from_pretrained("default")

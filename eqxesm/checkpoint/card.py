@@ -24,6 +24,9 @@ ESMC_CITATION = (
     "learning, EvolutionaryScale, https://evolutionaryscale.ai/blog/esm-cambrian"
 )
 
+_INTERVAL = re.compile(r"([\d.]+) \((-?[\d.]+) to (-?[\d.]+)\)")
+"""A figure with its interval, which tables must not break into lines."""
+
 METRIC_TITLES = {"ece": "calibration error"}
 """How metrics are called that the Hub does not know."""
 
@@ -82,7 +85,7 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
         AttributeError, RecursionError,
     ) as error:  # fmt: skip
         raise InputError(f"the record of the model does not fit the card ({one_line(error)})") from error
-    body = re.sub(r"\n{3,}", "\n\n", body).strip()
+    body = _INTERVAL.sub("\\1\u00a0(\\2\u00a0to\u00a0\\3)", re.sub(r"\n{3,}", "\n\n", body).strip())
     return f"---\n{metadata}---\n\n{body}\n"
 
 

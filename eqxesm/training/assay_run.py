@@ -30,7 +30,7 @@ from eqxesm.training.devices import is_first, wait_for_all
 from eqxesm.training.loop import fit
 from eqxesm.training.recipe import Pretrained, build_encoder, check_pretrained, file_name, start_keys
 from eqxesm.training.report import describe_training
-from eqxesm.training.run import OnEpoch, score_sets, writing_report
+from eqxesm.training.run import OnEpoch, choose_form, score_sets, writing_report
 from eqxesm.training.run_folder import MODEL, REPORT, RESULT
 from eqxesm.training.state import Epoch, RunState
 
@@ -147,12 +147,12 @@ def _finish(
         "name": recipe.name,
         "summary": recipe.summary or f"Trained by the recipe {recipe.name}.",
         "training": describe_assay_data(recipe, splits)
-        | {"recipe": describe_training(recipe.training, command, best, seconds)},
+        | {"recipe": describe_training(recipe.model.encoder, recipe.training, command, best, seconds)},
         "evaluation": {"sets": describe_figures(splits, measured)},
         "limits": LIMITS,
         "parity": _parity(model),
     }
-    model.save_pretrained(folder / MODEL, facts)
+    model.save_pretrained(folder / MODEL, facts, form=choose_form(model, recipe.training))
     result = {"recipe": recipe.name, "best_epoch": best, "epochs": len(epochs), "tests": measured}
     with writing_report(folder) as report:
         draw_curves(report, epochs)

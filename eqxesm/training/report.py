@@ -7,12 +7,14 @@ from typing import Any
 
 import jax
 
+from eqxesm.checkpoint.record import without_folders
 from eqxesm.config import describe
 from eqxesm.data.hygiene_report import Hygiene, format_counts
+from eqxesm.encoders import OneHotConfig
 from eqxesm.errors import pluralise
 from eqxesm.evaluation.baselines import Baselines
 from eqxesm.training.config import TrainConfig
-from eqxesm.training.recipe import Recipe
+from eqxesm.training.recipe import Pretrained, Recipe
 
 LIMITS = [
     "The labels say whether a construct was soluble when laboratories expressed it in E. coli. "
@@ -48,7 +50,7 @@ def describe_run(
             "citations": _distinct(source.citation for source in recipe.sources),
             "hygiene": _describe_hygiene(hygiene),
             "calibrated_on": "the validation proteins",
-            "recipe": describe_training(recipe.training, command, best_epoch, seconds),
+            "recipe": describe_training(recipe.model.encoder, recipe.training, command, best_epoch, seconds),
         },
         "evaluation": {
             "intervals": "No test set was used in training or selection. In parentheses: 95% "
@@ -61,10 +63,13 @@ def describe_run(
     }
 
 
-def describe_training(config: TrainConfig, command: str, best_epoch: int, seconds: float) -> dict[str, Any]:
-    """How a model was trained, by heading."""
+def describe_training(
+    encoder: Any, config: TrainConfig, command: str, best_epoch: int, seconds: float
+) -> dict[str, Any]:
+    """How a model was trained from the encoder of a recipe, by heading."""
     return {
         **({"Command": f"`{command}`"} if command else {}),
+        "Encoder": _describe_start(encoder, config.strategy),
         "Strategy": config.strategy,
         "Optimiser": f"AdamW, peak learning rate {config.learning_rate}, {config.schedule} "
         f"schedule, weight decay {config.weight_decay}, at most {config.epochs} epochs, "
@@ -75,6 +80,15 @@ def describe_training(config: TrainConfig, command: str, best_epoch: int, second
         "Duration": f"{seconds:.0f} seconds of training",
         "Versions": describe_versions(),
     }
+
+
+def _describe_start(encoder: Any, strategy: str) -> str:
+    if isinstance(encoder, Pretrained):
+        return without_folders(encoder.pretrained)
+    if isinstance(encoder, OneHotConfig):
+        return "one-hot, without parameters"
+    trained = {"joint": "trained with the head", "lora": "left as they were but for adapters"}
+    return f"random weights, {trained.get(strategy, 'left as they were: its features know nothing of proteins')}"
 
 
 def describe_hardware() -> str:

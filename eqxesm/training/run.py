@@ -212,7 +212,7 @@ def _finish(
     facts = describe_run(recipe, run.command, splits.report, baselines, assessed, best, seconds, parity)
     bins = {name: measured["reliability"]["model"] for name, measured in assessed.items()}
     pictures = {"calibration.png": draw_calibration(bins)} if bins else {}
-    model.save_pretrained(folder / MODEL, facts, pictures)
+    model.save_pretrained(folder / MODEL, facts, pictures, form=choose_form(model, recipe.training))
     result = {
         "recipe": recipe.name,
         "best_epoch": best,
@@ -229,6 +229,11 @@ def _finish(
         # The last one: where it is, the run is finished.
         write_file(report / RESULT, json.dumps(result, indent=1) + "\n")
     return result
+
+
+def choose_form(model: ProteinModel, config: TrainConfig) -> str:
+    """What a run stores: of a frozen encoder that is published, the name."""
+    return "head" if config.strategy == "frozen" and model.about.base is not None else "full"
 
 
 @contextmanager
