@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from eqxesm.evaluation.assay import confusion
 from eqxesm.evaluation.plots import CHANCE, COLOURS, new_figure, save_figure
-from eqxesm.targets import Target
+from eqxesm.targets import COVERED, Target
 
 
 def draw_assay(folder: Path, name: str, target: Target, truth: Any, predicted: Any) -> None:
@@ -25,20 +25,16 @@ def _draw_numbers(target: Target, truth: Any, predicted: Any) -> Figure:
     pad = 0.03 * (ends[1] - ends[0] or 1)
     axes.plot(ends, ends, **CHANCE)
     if target.margin is not None:
-        for side in (-target.margin, target.margin):
-            axes.plot(ends, [end + side for end in ends], color=COLOURS[1], linewidth=0.8, linestyle="--")
-    dense = len(truth) > 500
-    axes.plot(
-        truth,
-        predicted,
-        "o",
-        color=COLOURS[0],
-        markersize=3 if dense else 4.5,
-        alpha=0.35 if dense else 0.7,
-        markeredgewidth=0,
-    )
+        within = f"within {target.margin:.3g}: {COVERED:.0%} of the validation proteins"
+        for side, label in ((-target.margin, within), (target.margin, None)):
+            axes.plot(ends, [e + side for e in ends], color=COLOURS[1], linewidth=0.8, linestyle="--", label=label)
+    # So that thousands of points still show where most of them are.
+    opacity, size = float(np.clip(600 / len(truth), 0.04, 0.7)), float(np.clip(100 / np.sqrt(len(truth)), 2, 4.5))
+    axes.plot(truth, predicted, "o", color=COLOURS[0], markersize=size, alpha=opacity, markeredgewidth=0)
     axes.set(xlim=(ends[0] - pad, ends[1] + pad), ylim=(ends[0] - pad, ends[1] + pad), aspect="equal")
     axes.set(xlabel=f"measured {target.title}", ylabel=f"predicted {target.title}", title=f"n = {len(truth):,}")
+    if target.margin is not None:
+        figure.legend(loc="outside lower center", frameon=False, fontsize="small")
     return figure
 
 

@@ -25,6 +25,10 @@ FEWEST = 10
 
 MOST_CLASSES = 100
 
+FEW = 20
+
+FEW_NUMBERS = "read as numbers, though there are few different ones; set its kind to classes if they are names"
+
 _WHOLE = re.compile(r"([01])\.0*")
 
 
@@ -103,6 +107,11 @@ def load_assay(recipe: AssayRecipe, max_residues: int = CONTEXT_RESIDUES) -> Ass
     tests = {source.title: _read("test", [source], recipe, max_residues, notes) for source in data.test}
     everything = [*training, *validation, *(row for rows in tests.values() for row in rows)]
     targets = tuple(_choose_target(config, n, everything) for n, config in enumerate(recipe.targets))
+    notes += (
+        f"target {each.name}: {FEW_NUMBERS}"
+        for n, each in enumerate(targets)
+        if _could_be_classes(n, each, recipe, everything)
+    )
     convert = _Converter(targets, notes)
     train = convert("training", training)
     held_out = {"validation": convert("validation", validation), **{n: convert(n, rows) for n, rows in tests.items()}}
@@ -161,6 +170,13 @@ def _choose_target(config: TargetConfig, number: int, rows: Sequence[_Row]) -> T
         if kind != "residues" and (rare := next((each for each in classes if texts.count(each) == 1), None)):
             raise InputError(f"one protein alone is of class {rare!r}. Join it with another class, or leave it out.")
         return Target(config.title, kind, config.unit, classes)
+
+
+def _could_be_classes(number: int, target: Target, recipe: AssayRecipe, rows: Sequence[_Row]) -> bool:
+    if target.kind != "number" or recipe.targets[number].kind != "auto":
+        return False
+    values = {row.texts[number].strip() for row in rows if not is_missing(row.texts[number])}
+    return len(values) <= min(FEW, len(rows) / 10) and all(float(each).is_integer() for each in values)
 
 
 def _find_kind(config: TargetConfig, number: int, rows: Sequence[_Row], texts: Sequence[str]) -> Any:

@@ -55,7 +55,9 @@ def test_every_figure_of_the_default_model_is_in_its_card():
         for row in data["rows"]:
             for metric in ("accuracy", "mcc", "auroc", "auprc"):
                 x = row["metrics"][metric]
-                assert f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})" in card.replace("\N{NO-BREAK SPACE}", " ")
+                assert f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})" in card.replace(
+                    "\N{NO-BREAK SPACE}", " "
+                )
 
 
 @pytest.mark.slow
