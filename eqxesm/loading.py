@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from eqxesm.assay import AssayModel
 from eqxesm.checkpoint.folder import read_config
 from eqxesm.encoders import AbstractEncoder, is_published, load_encoder
+from eqxesm.errors import InputError
 from eqxesm.forms import is_model
 from eqxesm.hub.download import repository_of
 from eqxesm.model import SolubilityModel
@@ -17,7 +18,10 @@ def load_model(
     source: str | os.PathLike, revision: str | None = None, dtype: DTypeLike | None = None
 ) -> SolubilityModel | AssayModel:
     """Load a model of either kind, its encoder cast to `dtype`."""
-    values = read_config(locate_model(source, revision))
+    folder = locate_model(source, revision)
+    if is_published(folder):
+        raise InputError(f"{source}: holds an encoder, not a model with a head. Use ESMC.from_pretrained and a head.")
+    values = read_config(folder)
     kind = AssayModel if "targets" in values else SolubilityModel
     return kind.from_pretrained(source, revision=revision, dtype=dtype)
 

@@ -47,6 +47,8 @@ class SolubilityModel(ProteinModel):
     ):
         """Join an encoder and a head. By default provenance is that of the encoder."""
         super().__init__(encoder, head, cleaning, limits, about)
+        if head.per_residue:
+            raise InputError(f"head {head.config.type} has a logit for every residue, expected one for the protein")
         if head.outputs is not None:
             raise InputError(f"the head has an axis of {head.outputs} outputs, expected one logit. Leave out outputs.")
         if domain is not None and domain.config.d_model != encoder.d_model:

@@ -23,8 +23,8 @@ COVERED = 0.9
 
 
 def _check_name(name: str) -> str:
-    if not name.strip() or any(ord(letter) < 32 for letter in name):
-        raise ValueError("expected a name of at least one letter, on one line")
+    if not name.strip() or not name.isprintable():
+        raise ValueError("expected at least one letter, and letters that can be printed alone")
     return name
 
 
@@ -50,7 +50,7 @@ class Target:
 
     name: Name
     kind: Kind
-    unit: str | None = None
+    unit: Name | None = None
     classes: Classes = ()
     centre: Bounded = 0.0
     scale: Annotated[Positive, Lt(1e30)] = 1.0
@@ -152,6 +152,14 @@ def check_targets(targets: Sequence[Target]) -> None:
     names = [target.name for target in targets]
     if len(set(names)) < len(names):
         raise ValueError("two targets have the same name")
+    taken = ["id", "length", "note"]
+    for target in targets:
+        ends = (target.title, *(f"{target.name}_{end}" for end in ("low", "high", "probability")))
+        if name := next((each for each in ends if each in taken), None):
+            raise ValueError(
+                f"a table of predictions would have two columns {name!r}. Rename the target {target.name!r}."
+            )
+        taken += ends
     if len(targets) > 1 and any(target.kind == "residues" for target in targets):
         raise ValueError("a target of residues is predicted alone")
 

@@ -73,6 +73,13 @@ def test_a_checkpoint_gives_the_same_model_again(targets, tmp_path):
     assert all(f"| {target.name} | {target.kind} |" in card for target in targets)
 
 
+def test_names_cannot_break_the_card(tmp_path):
+    make(Target("a|b <!-- /eqxesm:targets -->", "number")).save_pretrained(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert card.count("<!-- /eqxesm:targets -->") == 1
+    assert "| a\\|b &lt;!-- /eqxesm:targets --> | number |" in card
+
+
 def test_each_kind_of_model_refuses_the_other(tmp_path):
     make(NUMBER).save_pretrained(tmp_path / "assay")
     with pytest.raises(InputError, match=r"predicts yield, not solubility. Load it with AssayModel"):

@@ -108,6 +108,7 @@ def test_targets_split_the_outputs_in_their_order():
         ({"kind": "residues", "classes": ("helix", "coil")}, "classes of residues are single letters"),
         ({"kind": "number", "scale": 0.0}, "scale"),
         ({"kind": "size"}, "kind"),
+        ({"kind": "number", "unit": "mg\x1b]0;L"}, "letters that can be printed alone"),
     ],
 )
 def test_refuses_targets_that_make_no_sense(values, fault):
@@ -118,5 +119,8 @@ def test_refuses_targets_that_make_no_sense(values, fault):
 def test_refuses_targets_that_cannot_be_predicted_together():
     with pytest.raises(ValueError, match="two targets have the same name"):
         check_targets([TARGETS["number"], TARGETS["number"]])
+    for other in (Target("id", "number"), Target("y_low", "fraction"), Target("y_probability", "number")):
+        with pytest.raises(ValueError, match=r"two columns .* Rename the target"):
+            check_targets([Target("y", "binary", classes=("no", "yes")), other])
     with pytest.raises(ValueError, match="predicted alone"):
         check_targets([TARGETS["residues"], Target("n", "number")])

@@ -69,7 +69,7 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
         fields = _metadata(sections, facts)
         metadata = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
         body = template.render(
-            **sections,
+            **{**sections, **({"targets": _escape(sections["targets"])} if sections.get("targets") else {})},
             facts=facts,
             pictures=record.pictures if record else {},
             citations=_citations(sections, facts),
@@ -87,6 +87,15 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
         raise InputError(f"the record of the model does not fit the card ({one_line(error)})") from error
     body = _INTERVAL.sub("\\1\u00a0(\\2\u00a0to\u00a0\\3)", re.sub(r"\n{3,}", "\n\n", body).strip())
     return f"---\n{metadata}---\n\n{body}\n"
+
+
+def _escape(values: Any) -> Any:
+    """Texts that Markdown takes as they are, also in tables."""
+    if isinstance(values, dict):
+        return {key: _escape(each) for key, each in values.items()}
+    if isinstance(values, list):
+        return [_escape(each) for each in values]
+    return values.replace("<", "&lt;").replace("|", "\\|") if isinstance(values, str) else values
 
 
 def _read_template(name: str) -> str:

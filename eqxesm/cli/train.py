@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from eqxesm.training.assay_recipe import AssayRecipe
     from eqxesm.training.recipe import Recipe
 
+QUICK_ASSAY = 200
+"""Proteins of a quick run on an assay: a tenth of them has to be measured on."""
+
 SUMMARY = "train a model by a recipe, or on columns of a table"
 
 DESCRIPTION = """Train a model as a recipe says, and measure it beside two baselines. The package has recipes
@@ -68,7 +71,7 @@ def run(options: Namespace) -> None:
 
     recipe = _read_recipe(options)
     if options.quick:
-        recipe = make_short(recipe) if isinstance(recipe, AssayRecipe) else make_quick(recipe)
+        recipe = make_short(recipe, QUICK_ASSAY) if isinstance(recipe, AssayRecipe) else make_quick(recipe)
     start_processes()
     tracker = nullcontext()
     if options.mlflow:
@@ -108,6 +111,8 @@ def _read_recipe(options: Namespace) -> "Recipe | AssayRecipe":
         "--id-column": options.id_column,
     }
     data = [f"data.root={json.dumps(options.data)}"] if options.data else []
+    if options.target and options.data:
+        raise InputError("--data goes with a recipe. Leave it out: the table is the data.")
     if options.target:
         check_input(expand_user(options.recipe))
         return recipe_for_table(

@@ -17,6 +17,8 @@ SENSITIVITY = 5.7
 WORD, SHARED = 5, 0.3
 """Where MMseqs2 is missing, sequences that share so much of their stretches of so many residues are similar."""
 
+BLOCK = 256
+
 
 def cluster(sequences: Sequence[str], identity: float) -> tuple[Int[np.ndarray, " sequences"], str]:
     """The number of the cluster of each sequence, and how they were found.
@@ -40,7 +42,12 @@ def _share_words(sequences: list[str]) -> Int[np.ndarray, "pairs 2"]:
     """Pairs of sequences that share many of their words."""
     words = CountVectorizer(analyzer="char", ngram_range=(WORD, WORD), lowercase=False, binary=True, dtype=np.int32)
     counts = words.fit_transform([each.ljust(WORD, "X") for each in sequences])
-    shared = (counts @ counts.T).tocoo()
     sizes = np.asarray(counts.sum(axis=1)).ravel()
-    close = shared.data >= SHARED * np.minimum(sizes[shared.row], sizes[shared.col])
-    return np.stack([shared.row[close], shared.col[close]], axis=1)
+    pairs = []
+    # Variants of one protein all share words, so that all pairs would not fit into memory.
+    for start in range(0, len(sequences), BLOCK):
+        shared = (counts[start : start + BLOCK] @ counts.T).tocoo()
+        rows, columns = shared.row + start, shared.col
+        close = shared.data >= SHARED * np.minimum(sizes[rows], sizes[columns])
+        pairs.append(np.stack([rows[close], columns[close]], axis=1))
+    return np.concatenate(pairs)

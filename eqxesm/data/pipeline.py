@@ -78,6 +78,12 @@ class Steps(Sequence[PlannedStep]):
         return self._plan(step // self.per_epoch)[step % self.per_epoch]
 
 
+def _fit_length(labels: Float[np.ndarray, "rows longest 1"], length: int) -> Float[np.ndarray, "rows length 1"]:
+    """Labels of every position, cut or padded to a length."""
+    missing = max(0, length - labels.shape[1])
+    return np.pad(labels[:, :length], ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)
+
+
 def make_batches(
     steps: Steps,
     buckets: Buckets,
@@ -98,7 +104,7 @@ def make_batches(
         rows, here = own.share(buckets.rows(length))
         filled = np.concatenate([indices, np.repeat(indices[:1], rows - len(indices))])[here]
         is_real = (np.arange(rows) < len(indices))[here]
-        known = labels[filled, :length] if labels.ndim == 3 else labels[filled]
+        known = labels[filled] if labels.ndim < 3 else _fit_length(labels[filled], length)
         weights = is_real if class_weights is None else np.array(class_weights, np.float32)[known] * is_real
         return Batch(collate(filled, length, rng), known.astype(np.float32), weights.astype(np.float32))
 

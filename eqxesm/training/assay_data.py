@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Measured:
     ids: list[str]
     published: list[str]
     sequences: list[str]
-    values: Float[np.ndarray, "n targets"] | list[Float[np.ndarray, " length"]]
+    values: Float[np.ndarray, "n targets"] | list[Float[np.ndarray, " _"]]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -119,15 +120,9 @@ def load_assay(recipe: AssayRecipe, max_residues: int = CONTEXT_RESIDUES) -> Ass
     if not validation or not tests:
         train, parts = _hold_out(recipe, train, not validation, not tests, notes)
         held_out |= parts
-    splits = AssaySplits(
-        tuple(_fit_target(target, number, train) for number, target in enumerate(targets)),
-        train,
-        held_out.pop("validation"),
-        held_out,
-        notes,
-    )
+    splits = AssaySplits(targets, train, held_out.pop("validation"), held_out, notes)
     _check(splits)
-    return splits
+    return replace(splits, targets=tuple(_fit_target(target, n, train) for n, target in enumerate(targets)))
 
 
 def _read(
@@ -167,9 +162,15 @@ def _choose_target(config: TargetConfig, number: int, rows: Sequence[_Row]) -> T
             classes = classes or _spelling(texts) or tuple(sorted(set(texts)))
         elif kind in ("classes", "ordinal"):
             classes = classes or tuple(sorted(set(texts)))
-        if kind != "residues" and (rare := next((each for each in classes if texts.count(each) == 1), None)):
+        if kind != "residues" and (rare := _find_rare(kind, classes, texts)):
             raise InputError(f"one protein alone is of class {rare!r}. Join it with another class, or leave it out.")
         return Target(config.title, kind, config.unit, classes)
+
+
+def _find_rare(kind: str, classes: Sequence[str], texts: Sequence[str]) -> str | None:
+    """A class that a single protein has."""
+    counts = Counter(map(_normalise, texts) if kind == "binary" else texts)
+    return next((each for each in classes if counts[_normalise(each) if kind == "binary" else each] == 1), None)
 
 
 def _could_be_classes(number: int, target: Target, recipe: AssayRecipe, rows: Sequence[_Row]) -> bool:
@@ -188,7 +189,7 @@ def _find_kind(config: TargetConfig, number: int, rows: Sequence[_Row], texts: S
     if len(numbers) == len(texts):
         return "fraction" if min(numbers) >= 0 and max(numbers) <= 1 else "number"
     own = [(len(row.texts[number].strip()), len(row.published)) for row in rows if not is_missing(row.texts[number])]
-    if all(length == residues for length, residues in own):
+    if sum(length == residues for length, residues in own) > len(own) / 2:
         return "residues"
     if len(numbers) > len(texts) / 2:
         first = next(row for row in rows if not is_missing(row.texts[number]) and _to_number(row.texts[number]) is None)
@@ -200,9 +201,14 @@ def _find_kind(config: TargetConfig, number: int, rows: Sequence[_Row], texts: S
 
 def _spelling(texts: Sequence[str]) -> tuple[str, ...]:
     """The two words that a table writes for no and yes, as it spells them, if it does."""
-    spelt = {_WHOLE.sub(r"\1", text.lower()): text for text in texts}
+    spelt = {_normalise(text): text for text in texts}
     found = next((spelling for spelling in SPELLINGS if set(spelt) == set(spelling)), None)
     return () if found is None else tuple(spelt[word] for word in sorted(found, key=found.__getitem__))
+
+
+def _normalise(text: str) -> str:
+    """A word for yes or no as all spellings of it are written."""
+    return _WHOLE.sub(r"\1", text.strip().lower())
 
 
 def _to_number(text: str) -> float | None:
@@ -263,25 +269,28 @@ class _Converter:
                 if target.kind == "fraction" and not 0 <= value <= 1:
                     raise InputError('expected 0 to 1. Set kind = "number" for other values.')
                 return value
-            if text not in target.classes:
+            known = [_normalise(each) for each in target.classes] if target.kind == "binary" else target.classes
+            word = _normalise(text) if target.kind == "binary" else text
+            if word not in known:
                 raise InputError(f"expected one of {', '.join(target.classes)}")
-            return float(target.classes.index(text))
+            return float(known.index(word))
 
     def _classes_of(self, group: list[_Row]) -> Float[np.ndarray, " length"]:
-        (target,), row = self.targets, group[0]
-        text = row.texts[0].strip()
+        first, *others = (self._classes_of_row(row) for row in group)
+        agree = np.all([(first == other) | (np.isnan(first) & np.isnan(other)) for other in others], axis=0)
+        return np.where(agree, first, np.nan).astype(np.float32)
+
+    def _classes_of_row(self, row: _Row) -> Float[np.ndarray, " length"]:
+        (target,), text = self.targets, row.texts[0].strip()
         with at(f"{row.id}: {target.name}"):
+            if row.sequence != row.published:
+                raise InputError("cleaning cuts the sequence, and not its classes. Leave out model.cleaning.")
             if len(text) != len(row.published):
                 raise InputError(f"{len(text)} classes for {len(row.published)} residues")
             if unknown := sorted(set(text) - {*target.classes, UNKNOWN}):
                 raise InputError(f"{unknown[0]!r} is none of the classes, {', '.join(target.classes)}")
         numbers = {letter: float(number) for number, letter in enumerate(target.classes)}
-        values = np.array([numbers.get(letter, np.nan) for letter in text], np.float32)
-        # What cleaning cut off at the ends has no feature.
-        start = row.published.find(row.sequence)
-        return (
-            values[start : start + len(row.sequence)] if start >= 0 else np.full(len(row.sequence), np.nan, np.float32)
-        )
+        return np.array([numbers.get(letter, np.nan) for letter in text], np.float32)
 
 
 def _leave_out_shared(training: Measured, held_out: dict[str, Measured], notes: list[str]) -> Measured:
@@ -299,23 +308,25 @@ def _hold_out(
     if len(training) < FEWEST:
         raise InputError(f"{pluralise(len(training), 'protein')} with a value: at least {FEWEST} are needed")
     numbers, how = cluster(training.sequences, recipe.data.max_identity)
-    sizes = np.bincount(numbers)
-    share = recipe.data.held_out
-    if sizes.max() > len(training) / 2:
-        # Variants of one protein: no cluster could be held out.
-        numbers, how = np.arange(len(training)), f"single sequences, since {sizes.max():,} are alike"
-        sizes = np.ones(len(training), int)
-    order = np.random.default_rng(recipe.training.seed).permutation(len(sizes))
-    part = np.zeros(len(training), int)
-    taken, names = 0, (["validation"] if validation else []) + (["test"] if test else [])
-    for place, _ in enumerate(names, 1):
-        size = 0
-        while size < share * len(training):
-            part[numbers == order[taken]] = place
-            size, taken = size + int(sizes[order[taken]]), taken + 1
+    names = ["validation"] * validation + ["test"] * test
+    part = _draw_clusters(numbers, recipe, len(names))
+    if (part == 0).sum() < len(training) / 2:
+        # Variants of one protein, or of a few: no cluster could be held out.
+        how = f"single sequences, since {np.bincount(numbers).max():,} are alike"
+        part = _draw_clusters(np.arange(len(training)), recipe, len(names))
     counts = " and ".join(f"{int((part == place).sum()):,} for {name}" for place, name in enumerate(names, 1))
     notes.append(f"held out: {counts}, by clusters ({how})")
     return training.select(part == 0), {name: training.select(part == place) for place, name in enumerate(names, 1)}
+
+
+def _draw_clusters(numbers: Int[np.ndarray, " n"], recipe: AssayRecipe, parts: int) -> Int[np.ndarray, " n"]:
+    """The part of each protein: whole clusters for parts 1, 2, ..., and 0 for what is left to train on."""
+    order = np.random.default_rng(recipe.training.seed).permutation(numbers.max() + 1).tolist()
+    part = np.zeros(len(numbers), int)
+    for place in range(1, parts + 1):
+        while order and (part == place).sum() < recipe.data.held_out * len(numbers):
+            part[numbers == order.pop()] = place
+    return part
 
 
 def _fit_target(target: Target, number: int, training: Measured) -> Target:
@@ -323,7 +334,7 @@ def _fit_target(target: Target, number: int, training: Measured) -> Target:
         return target
     values = np.asarray(training.values, np.float64)[:, number]
     centre, scale = float(np.nanmean(values)), float(np.nanstd(values))
-    if not scale:
+    if not scale > 0:
         raise InputError(
             f"target {target.name}: every value for training is {centre:g}. Nothing can be learned from that."
         )

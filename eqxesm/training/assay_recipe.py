@@ -27,6 +27,7 @@ from eqxesm.training.recipe import (
     Sources,
     build_head,
     check_head,
+    file_name,
     make_recipe,
     read_values,
 )
@@ -75,6 +76,11 @@ class AssayData:
     held_out: Annotated[Fraction, Gt(0), Le(0.4)] = 0.1  # share of the proteins, for validation and for test each
     max_identity: Annotated[float, Gt(0), Le(1)] = 0.3  # between clusters
 
+    def __post_init__(self):
+        titles = [file_name(source.title) for source in self.test]
+        if len({"training", "validation", *titles}) < 2 + len(titles):
+            raise ValueError("test sets need names of their own, other than training and validation: set name")
+
 
 @configuration
 class AssayModelConfig:
@@ -101,6 +107,9 @@ class AssayRecipe(BaseRecipe):
         titles = [target.title for target in self.targets]
         if len(set(titles)) < len(titles):
             raise ValueError("two targets have the same name")
+        config = self.training
+        if config.vectors or config.label_smoothing or config.class_weights != "none":
+            raise ValueError("training.vectors, label_smoothing and class_weights are for solubility. Leave them out.")
 
     @property
     def root(self) -> Path:
@@ -136,12 +145,17 @@ def recipe_for_table(
     """
     named = {name: column for name, column in columns.items() if column is not None}
 
-    def sources(path: str | None) -> list[dict[str, Any]]:
-        return [] if path is None else [{"path": os.path.abspath(expand_user(path)), **named}]
+    def sources(path: str | None, **title: str) -> list[dict[str, Any]]:
+        return [] if path is None else [{"path": os.path.abspath(expand_user(path)), **title, **named}]
 
     values = {
         "summary": f"Predicts {', '.join(targets)}, trained on {Path(table).name}.",
-        "data": {"root": ".", "training": sources(table), "validation": sources(validation), "test": sources(test)},
+        "data": {
+            "root": ".",
+            "training": sources(table),
+            "validation": sources(validation),
+            "test": sources(test, name="test"),
+        },
         "targets": [{"column": name} for name in targets],
         "model": {"encoder": {"pretrained": model}},
         "training": {"strategy": "frozen"},
@@ -149,14 +163,20 @@ def recipe_for_table(
     return make_recipe(values, Path(table), settings, AssayRecipe)
 
 
-def complete(recipe: AssayRecipe, encoder: AbstractEncoder) -> AssayRecipe:
+def complete(recipe: AssayRecipe, encoder: AbstractEncoder, targets: Sequence[Target]) -> AssayRecipe:
     """The recipe with a head that suits its encoder and targets, if it names none."""
     if recipe.model.head is not None:
         return recipe
-    kinds = [target.kind for target in recipe.targets]
-    head = {"type": "residue_convolution"} if kinds == ["residues"] else describe(_choose_head(encoder))
-    head.pop("d_model", None)
+    per_residue = targets[0].kind == "residues"
+    head = {"type": "residue_convolution"} if per_residue else _without_widths(describe(_choose_head(encoder)))
     return replace(recipe, model=replace(recipe.model, head=head))
+
+
+def _without_widths(values: Any) -> Any:
+    """A head's configuration without what follows from the encoder."""
+    if isinstance(values, dict):
+        return {key: _without_widths(each) for key, each in values.items() if key != "d_model"}
+    return [_without_widths(each) for each in values] if isinstance(values, list) else values
 
 
 def _choose_head(encoder: AbstractEncoder) -> Any:

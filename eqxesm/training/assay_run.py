@@ -61,9 +61,9 @@ def train_assay(
     folder = Path(expand_user(folder))
     check_pretrained(recipe.model.encoder, "model.encoder")
     encoder = build_encoder(recipe.model.encoder, start_keys(recipe)[0])
-    recipe = complete(recipe, encoder)
-    run_folder.check_run_folder(folder, recipe, resume)
     splits = load_assay(recipe)
+    recipe = complete(recipe, encoder, splits.targets)
+    run_folder.check_run_folder(folder, recipe, resume)
     model = build_assay_model(recipe, encoder, splits.targets)
     lengths = [len(sequence) for sequence in splits.training.sequences]
     model = model.replace(limits=Limits.of(max(lengths), min(lengths)))

@@ -263,7 +263,11 @@ def score_set(
             if scores is None:
                 places = labels.shape[1:2] if labels.ndim == 3 else ()
                 scores = np.zeros((len(labels), *places, *found.shape[1 + len(places) :]), np.float32)
-            scores[(indices, slice(length)) if labels.ndim == 3 else indices] = found
+            if labels.ndim == 3:
+                own = min(length, labels.shape[1])
+                scores[indices, :own] = found[:, :own]
+            else:
+                scores[indices] = found
         except jax.errors.JaxRuntimeError as error:
             raise _explain(error, length, buckets, config) from error
     if not np.isfinite(scores).all():

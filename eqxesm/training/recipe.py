@@ -236,20 +236,20 @@ def make_quick(recipe: Recipe) -> Recipe:
     return make_short(replace(recipe, data=data))
 
 
-def make_short(recipe: Any) -> Any:
+def make_short(recipe: Any, proteins: int = QUICK_PROTEINS) -> Any:
     """A recipe of any kind with one epoch of few proteins."""
     return replace(
         recipe,
         name=f"{recipe.name}-quick",
         summary="A quick run, to see that the recipe works. Not for use.",
-        data=_few_proteins(recipe.data),
+        data=_few_proteins(recipe.data, proteins),
         training=replace(recipe.training, epochs=1, tokens_per_batch=QUICK_TOKENS),
     )
 
 
-def _few_proteins(data: Any) -> Any:
+def _few_proteins(data: Any, proteins: int) -> Any:
     def few(sources: tuple[Source, ...]) -> tuple[Source, ...]:
-        return tuple(replace(source, proteins=QUICK_PROTEINS) for source in sources)
+        return tuple(replace(source, proteins=proteins) for source in sources)
 
     return replace(data, training=few(data.training), validation=few(data.validation), test=few(data.test))
 
@@ -272,10 +272,11 @@ def build_encoder(wanted: Any, key: PRNGKeyArray) -> Any:
     found = load_any(wanted.pretrained, wanted.revision)
     if not isinstance(found, ProteinModel):
         return found
-    # Where it came from, as far as that is known.
+    # Where it came from, as far as that is known; it may have been trained since it was published.
+    about = replace(found.about, base=None)
     if isinstance(found.encoder, WithProperties):
-        return WithProperties(with_about(found.encoder.encoder, found.about))
-    return with_about(found.encoder, found.about)
+        return WithProperties(with_about(found.encoder.encoder, about))
+    return with_about(found.encoder, about)
 
 
 def build_model(recipe: Recipe) -> SolubilityModel:
@@ -298,7 +299,10 @@ def build_head(recipe: Any, encoder: AbstractEncoder, outputs: int | None = None
     """Make the head that a recipe starts from, and what is known of the model if the encoder has no origin."""
     config = parse(HeadConfig, {"d_model": encoder.d_model, **recipe.model.head}, "model.head")
     if outputs is not None:
-        config = with_outputs(config, outputs)
+        try:
+            config = with_outputs(config, outputs)
+        except ValueError as error:
+            raise InputError(f"model.head: {error}") from error
     head = HEADS[type(config)](config, key=start_keys(recipe)[1])
     origin = getattr(encoder, "about", About()).provenance
     if origin is not None and recipe.license is not None:

@@ -18,6 +18,8 @@ from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Splits
 from eqxesm.data.scan import Split
 from eqxesm.data.similarity import nearest_identity
+from eqxesm.encoders import AbstractLanguageModel
+from eqxesm.encoders.lora import find_adapters
 from eqxesm.errors import InputError
 from eqxesm.evaluation.assess import assess
 from eqxesm.evaluation.baselines import fit_baselines
@@ -233,7 +235,8 @@ def _finish(
 
 def choose_form(model: ProteinModel, config: TrainConfig) -> str:
     """What a run stores: of a frozen encoder that is published, the name."""
-    return "head" if config.strategy == "frozen" and model.about.base is not None else "full"
+    bare = isinstance(model.encoder, AbstractLanguageModel) and not find_adapters(model.encoder)
+    return "head" if config.strategy == "frozen" and bare and model.about.base is not None else "full"
 
 
 @contextmanager

@@ -41,6 +41,9 @@ RUN_ID = "mlflow-run-id.txt"
 # MLflow would try for ten minutes, and training waits.
 WAITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
+MOST_PARAMS = 100
+"""That MLflow takes at a time."""
+
 Epochs = list[dict[str, Any]]
 
 
@@ -173,7 +176,9 @@ class MlflowTracker:
             write_file(folder / RUN_ID, run.info.run_id + "\n")
         if not run.data.params:
             recipe = flatten(without_none(describe(self._recipe)))
-            client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in recipe.items()])
+            params = [Param(name, str(value)) for name, value in recipe.items()]
+            for start in range(0, len(params), MOST_PARAMS):
+                client.log_batch(run.info.run_id, params=params[start : start + MOST_PARAMS])
         return run
 
     def _log_epochs(self, client: MlflowClient, run: str, folder: Path, epochs: Epochs) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -137,9 +138,10 @@ def test_the_recipe_that_was_used_trains_the_same_model(several, tmp_path):
 
 
 def test_every_residue_gets_a_class(tmp_path):
+    # Of many lengths, so that batches are longer than some of the sets.
     rows = [
         {"sequence": each, "structure": "".join("H" if letter in "AELKM" else "-C"[letter != "G"] for letter in each)}
-        for each in proteins(60)
+        for each in (sequence[number % 11 :] for number, sequence in enumerate(proteins(60)))
     ]
     table = write(tmp_path / "table.csv", rows)
     assert run(table, tmp_path / "run", "--target", "structure", settings=[*SMALL, *BY_LETTER]) == 0
@@ -194,7 +196,7 @@ def test_repeats_are_averaged_and_classes_that_differ_are_unknown(tmp_path):
     rows = [{"sequence": s, "n": 1 + n % 3, "c": "ab"[n % 2]} for n, s in enumerate(proteins(40))]
     rows += [{**rows[0], "n": 7}, {**rows[1], "c": "a"}]
     table = write(tmp_path / "table.csv", rows)
-    splits = load_assay(recipe_for_table(str(table), ["n", "c"], SMALL))
+    splits = load_assay(recipe_for_table(str(table), ["n", "c"], [*SMALL, "data.held_out=0.3"]))
     values = {}
     for split in (splits.training, splits.validation, splits.tests["test"]):
         values |= dict(zip(split.sequences, np.asarray(split.values), strict=True))
@@ -202,6 +204,51 @@ def test_repeats_are_averaged_and_classes_that_differ_are_unknown(tmp_path):
     assert values[rows[0]["sequence"]].tolist() == [4.0, 0.0]
     assert values[rows[1]["sequence"]][0] == 2.0
     assert np.isnan(values[rows[1]["sequence"]][1])
+
+
+def test_a_head_is_chosen_by_the_encoder_and_by_what_is_predicted(tmp_path):
+    from eqxesm.training.assay_data import load_assay
+    from eqxesm.training.assay_recipe import build_assay_model, complete, recipe_for_table
+    from eqxesm.training.recipe import build_encoder, start_keys
+
+    rows = [{"sequence": s, "n": n, "s": ["HC", "CH"][n % 2] * 19} for n, s in enumerate(proteins(40))]
+    table = write(tmp_path / "table.csv", rows)
+    for column, kind in (("n", "ensemble"), ("s", "residue_convolution")):
+        recipe = recipe_for_table(str(table), [column], SMALL[:1])
+        encoder, splits = build_encoder(recipe.model.encoder, start_keys(recipe)[0]), load_assay(recipe)
+        recipe = complete(recipe, encoder, splits.targets)
+        assert build_assay_model(recipe, encoder, splits.targets).head.config.type == kind
+        assert "d_model" not in recipe.to_toml()
+
+
+def test_few_families_are_held_out_by_single_sequences(tmp_path):
+    from eqxesm.training.assay_data import load_assay
+    from eqxesm.training.assay_recipe import recipe_for_table
+
+    rng, starts = np.random.default_rng(5), proteins(2)
+    variants = []
+    for number in range(60):
+        residues = list(starts[number % 2])
+        residues[rng.integers(38)] = "W"
+        variants.append("".join(residues) + "ACDEFGHIKL"[number // 6])
+    table = write(tmp_path / "table.csv", [{"sequence": s, "n": n} for n, s in enumerate(variants)])
+    splits = load_assay(recipe_for_table(str(table), ["n"], SMALL))
+    assert re.search(r"single sequences, since \d+ are alike", splits.notes[-1])
+    assert (len(splits.validation), len(splits.tests["test"])) == (6, 6)
+    assert len(splits.training) > 40
+
+
+def test_yes_and_no_may_be_spelt_otherwise_in_another_file(tmp_path):
+    from eqxesm.training.assay_data import load_assay
+    from eqxesm.training.assay_recipe import recipe_for_table
+
+    one = write(
+        tmp_path / "validation.csv", [{"sequence": s, "y": f"{n % 2}.0"} for n, s in enumerate(proteins(20, 1))]
+    )
+    table = write(tmp_path / "table.csv", [{"sequence": s, "y": n % 2} for n, s in enumerate(proteins(80))])
+    splits = load_assay(recipe_for_table(str(table), ["y"], SMALL, test=str(one)))
+    assert splits.targets[0].kind == "binary"
+    assert np.asarray(splits.tests["test"].values)[:, 0].tolist() == [0.0, 1.0] * 10
 
 
 def few(**columns) -> list[dict]:
