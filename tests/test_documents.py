@@ -159,6 +159,20 @@ def test_figures_of_the_default_model():
             assert (f"{x['value']:.3f}" if row["name"].startswith("tag rule") else with_interval) in README
 
 
+def test_figures_of_assays():
+    results = json.loads(read("examples/assays/results.json"))
+    page = read("examples/assays/README.md")
+    for targets in results.values():
+        for rows in targets.values():
+            for metrics in rows.values():
+                x = next(iter(metrics.values()))
+                assert f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})" in page
+    for predictor, row in results["eSOL"]["solubility"].items():
+        for metric in ("r2", "spearman"):
+            x = row[metric]
+            assert f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})" in read("docs/assays.md"), predictor
+
+
 def test_links_between_documents_lead_somewhere():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):

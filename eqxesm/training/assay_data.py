@@ -159,9 +159,9 @@ def _choose_target(config: TargetConfig, number: int, rows: Sequence[_Row]) -> T
         if kind == "residues":
             classes = classes or tuple(sorted(set("".join(texts)) - {UNKNOWN}))
         elif kind == "binary":
-            classes = classes or _spelling(texts) or tuple(sorted(set(texts)))
+            classes = classes or _spelling(texts) or _in_order(texts)
         elif kind in ("classes", "ordinal"):
-            classes = classes or tuple(sorted(set(texts)))
+            classes = classes or _in_order(texts)
         if kind != "residues" and (rare := _find_rare(kind, classes, texts)):
             raise InputError(f"one protein alone is of class {rare!r}. Join it with another class, or leave it out.")
         return Target(config.title, kind, config.unit, classes)
@@ -204,6 +204,13 @@ def _spelling(texts: Sequence[str]) -> tuple[str, ...]:
     spelt = {_normalise(text): text for text in texts}
     found = next((spelling for spelling in SPELLINGS if set(spelt) == set(spelling)), None)
     return () if found is None else tuple(spelt[word] for word in sorted(found, key=found.__getitem__))
+
+
+def _in_order(texts: Sequence[str]) -> tuple[str, ...]:
+    """The different texts, sorted; as numbers if all are."""
+    different = sorted(set(texts))
+    numbers = {text: _to_number(text) for text in different}
+    return tuple(different if None in numbers.values() else sorted(different, key=numbers.__getitem__))
 
 
 def _normalise(text: str) -> str:
