@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-from eqxesm import ESMC, ESMCConfig
+from eqxesm import ESMC, AssayModel, ESMCConfig, OneHot, Target, Tokenizer
 from eqxesm.data.proteins import read_proteins
+from eqxesm.training.assay_recipe import AssayRecipe, read_any_recipe
 from eqxesm.training.compare import Comparison
 from eqxesm.training.pretrain_recipe import PretrainRecipe
-from eqxesm.training.recipe import read_recipe
+from eqxesm.training.recipe import Recipe, read_recipe
+from heads import CompositionMLP, CompositionMLPConfig
 
 README = (ROOT / "README.md").read_text()
 PROTEIN = "MSKGEELFTGVVPILVELDGDVNGHKFSVSGEGEGDATYG"
@@ -107,10 +109,17 @@ def test_esmc_page(tmp_path, monkeypatch):
 def test_assay_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = read("docs/assays.md")
-    (tmp_path / "recipe.toml").write_text(blocks(page, "toml")[0])
-    assert read_recipe("recipe.toml").training.strategy == "frozen"
+    assay, solubility = blocks(page, "toml")
+    for text, kind in ((assay, AssayRecipe), (solubility, Recipe)):
+        (tmp_path / "recipe.toml").write_text(text)
+        recipe = read_any_recipe("recipe.toml")
+        assert isinstance(recipe, kind)
+        assert recipe.training.strategy == "frozen"
+    head = CompositionMLP(CompositionMLPConfig(OneHot().d_model, (4,), outputs=1), key=jax.random.key(0))
+    AssayModel(OneHot(), head, [Target("yield", "number")]).save_pretrained("run/model")
     pairs = [PROTEIN, PROTEIN[::-1]], [0, 1]
-    names = run_blocks(blocks(page), training=pairs, validation=pairs)
+    tokens = Tokenizer().encode(PROTEIN)
+    names = run_blocks(blocks(page), training=pairs, validation=pairs, tokens=tokens)
     assert [protein.id for protein in read_proteins("training.arrayrecord")] == ["p1"]
     assert len(names["epochs"]) == 2
     assert (tmp_path / "my-model" / "config.json").exists()

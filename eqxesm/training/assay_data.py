@@ -209,8 +209,8 @@ def _spelling(texts: Sequence[str]) -> tuple[str, ...]:
 def _in_order(texts: Sequence[str]) -> tuple[str, ...]:
     """The different texts, sorted; as numbers if all are."""
     different = sorted(set(texts))
-    numbers = {text: _to_number(text) for text in different}
-    return tuple(different if None in numbers.values() else sorted(different, key=numbers.__getitem__))
+    numeric = all(_to_number(text) is not None for text in different)
+    return tuple(sorted(different, key=float) if numeric else different)
 
 
 def _normalise(text: str) -> str:
