@@ -166,7 +166,7 @@ class SolubilityModel(ProteinModel):
         if sections.targets is not None:
             names = ", ".join(target.name for target in sections.targets)
             raise InputError(
-                f"predicts {names}, not solubility. Load it with AssayModel; the commands predict, embed, score, "
+                f"holds a model of an assay ({names}). Load it with AssayModel; of the commands, predict, embed, score, "
                 "export, info and push take it."
             )
 

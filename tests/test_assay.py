@@ -82,7 +82,7 @@ def test_names_cannot_break_the_card(tmp_path):
 
 def test_each_kind_of_model_refuses_the_other(tmp_path):
     make(NUMBER).save_pretrained(tmp_path / "assay")
-    with pytest.raises(InputError, match=r"predicts yield, not solubility. Load it with AssayModel"):
+    with pytest.raises(InputError, match=r"a model of an assay \(yield\). Load it with AssayModel"):
         SolubilityModel.from_pretrained(tmp_path / "assay")
     with pytest.raises(InputError, match=r"predicts solubility. Use SolubilityModel"):
         AssayModel.from_pretrained("default")
