@@ -166,8 +166,8 @@ class SolubilityModel(ProteinModel):
         if sections.targets is not None:
             names = ", ".join(target.name for target in sections.targets)
             raise InputError(
-                f"holds a model of an assay ({names}). Load it with AssayModel; of the commands, predict, embed, score, "
-                "export, info and push take it."
+                f"holds a model of an assay ({names}). Load it with AssayModel; of the commands, predict, embed, "
+                "score, export, info and push take it."
             )
 
     def sections(self) -> dict[str, Any]:

@@ -233,10 +233,10 @@ def make_quick(recipe: Recipe) -> Recipe:
         too_long="truncate",
         max_identity=None,
     )
-    return make_short(replace(recipe, data=data))
+    return make_short(replace(recipe, data=data), QUICK_PROTEINS)
 
 
-def make_short(recipe: Any, proteins: int = QUICK_PROTEINS) -> Any:
+def make_short(recipe: Any, proteins: int) -> Any:
     """A recipe of any kind with one epoch of few proteins."""
     return replace(
         recipe,

@@ -187,8 +187,9 @@ def test_those_with_esmc_run_on_weights_of_the_hub(name, layout, states, hub, tm
 def test_those_with_esmc_run_at_full_size(name, layout, hub, tmp_path, monkeypatch, capsys):
     """Random weights of 1.3 GB, through the loopback Hub; in float32, since CPUs are slow in bfloat16.
 
-    It takes 5 and 10 minutes on two slow cores, so `esmc-joint` runs at small size alone.
+    On few proteins, and `esmc-joint` at small size alone: these two take minutes already.
     """
+    monkeypatch.setattr("eqxesm.training.recipe.QUICK_PROTEINS", 12)
     pytest.importorskip("transformers.models.esmc", reason="transformers >= 5.17 is not installed")
     from originals import three_layouts, transformers_original
 
