@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from eqxesm.training.assay_recipe import AssayRecipe
     from eqxesm.training.recipe import Recipe
 
-QUICK_ASSAY = 200
-"""Proteins of a quick run on an assay: a tenth of them has to be measured on."""
-
 SUMMARY = "train a model by a recipe, or on columns of a table"
 
 DESCRIPTION = """Train a model as a recipe says, and measure it beside two baselines. The package has recipes
@@ -65,13 +62,13 @@ def run(options: Namespace) -> None:
         from eqxesm.training.assay_recipe import AssayRecipe
         from eqxesm.training.assay_run import format_figures, train_assay
         from eqxesm.training.devices import is_first, start_processes
-        from eqxesm.training.recipe import make_quick, make_short
+        from eqxesm.training.quick import make_quick
         from eqxesm.training.run import train
     from eqxesm.evaluation.evaluate_file import format_evaluation
 
     recipe = _read_recipe(options)
     if options.quick:
-        recipe = make_short(recipe, QUICK_ASSAY) if isinstance(recipe, AssayRecipe) else make_quick(recipe)
+        recipe = make_quick(recipe)
     start_processes()
     tracker = nullcontext()
     if options.mlflow:

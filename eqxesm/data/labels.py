@@ -26,6 +26,11 @@ SPELLINGS: tuple[dict[str, int], ...] = (
 _WHOLE = re.compile(r"([01])\.0*")
 
 
+def normalise_label(text: str) -> str:
+    """A word for yes or no, as `SPELLINGS` writes it if it is one of them."""
+    return _WHOLE.sub(r"\1", text.strip().lower())
+
+
 class LabelReader:
     """Reads the labels of one table, which are all spelt alike."""
 
@@ -36,7 +41,7 @@ class LabelReader:
         """The label that a cell holds, or None if it is missing."""
         if is_missing(text):
             return None
-        word = _WHOLE.sub(r"\1", text.strip().lower())
+        word = normalise_label(text)
         found = next((spelling for spelling in SPELLINGS if word in spelling), None)
         if found is None:
             words = ", ".join("/".join(spelling) for spelling in SPELLINGS)

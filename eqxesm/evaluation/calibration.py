@@ -1,5 +1,7 @@
 """Temperature scaling, and the interval around a probability."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Shaped
 from scipy.optimize import minimize_scalar
@@ -18,7 +20,22 @@ def fit_temperature(logits: Float[np.ndarray, " n"], labels: Labels) -> float:
         scaled = logits.astype(np.float64) / np.exp(log_temperature)
         return float(np.logaddexp(0.0, signs * scaled).mean())
 
+    return minimise_temperature(loss)
+
+
+def minimise_temperature(loss: Callable[[float], float]) -> float:
+    """The temperature, 0.05 to 20, at whose logarithm a loss is smallest."""
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20.0]), method="bounded").x))
+
+
+def conformal_bound(errors: Float[np.ndarray, " n"], covered: float) -> float | None:
+    """The bound that a share of errors keep to, if there are enough of them.
+
+    By split conformal prediction (Lei et al. 2018, doi:10.1080/01621459.2017.1307116): the quantile counts the next
+    error as one more.
+    """
+    rank = int(np.ceil(covered * (len(errors) + 1)))
+    return float(np.sort(errors)[rank - 1]) if rank <= len(errors) else None
 
 
 def group_errors(
@@ -41,13 +58,9 @@ def group_errors(
 
 
 def fit_margin(logits: Float[np.ndarray, " n"], labels: Labels, sources: Shaped[np.ndarray, " n"]) -> float:
-    """Half-width, in calibrated logits, within which `COVERED` of the groups of held-out proteins lie.
-
-    By split conformal prediction (Lei et al. 2018, doi:10.1080/01621459.2017.1307116): the quantile counts the next
-    group as one more.
-    """
-    errors = np.sort(group_errors(logits, labels, sources))
-    rank = int(np.ceil(COVERED * (len(errors) + 1)))
-    if rank > len(errors):
+    """Half-width, in calibrated logits, within which `COVERED` of the groups of held-out proteins lie."""
+    errors = group_errors(logits, labels, sources)
+    bound = conformal_bound(errors, COVERED)
+    if bound is None:
         raise InputError(f"{len(errors)} groups of {GROUP} held-out proteins of one source are too few for a margin")
-    return float(errors[rank - 1])
+    return bound

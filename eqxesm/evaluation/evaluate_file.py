@@ -84,7 +84,7 @@ def format_evaluation(report: Mapping[str, Any]) -> str:
         measured = report[part]
         for name in ("model", "tag_rule", "composition"):
             metrics = measured[name] or {}
-            cells = {metric: _format_interval(metrics.get(metric)) for metric in TABLE_METRICS}
+            cells = {metric: format_interval(metrics.get(metric)) for metric in TABLE_METRICS}
             title = f"{part} ({measured['proteins']:,})"
             rows.append({"proteins": title, "predictor": name.replace("_", " "), **cells})
     return tables.format_table(rows)
@@ -98,7 +98,8 @@ def format_remarks(report: Mapping[str, Any]) -> list[str]:
     return [*lines, *filter(None, (report["untagged"].get("note"), report.get("note")))]
 
 
-def _format_interval(interval: Mapping[str, float] | None) -> str | None:
+def format_interval(interval: Mapping[str, float] | None) -> str | None:
+    """A figure with its interval, as tables have it."""
     if interval is None:
         return None
     return f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"

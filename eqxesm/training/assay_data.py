@@ -1,8 +1,6 @@
 """From the tables of an assay to splits with a value of every target."""
 
 import hashlib
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,24 +11,17 @@ from jaxtyping import Bool, Float, Int
 from eqxesm.alphabet import CONTEXT_RESIDUES, Tokenizer
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.clusters import cluster
-from eqxesm.data.labels import SPELLINGS
+from eqxesm.data.labels import normalise_label
 from eqxesm.data.sources import Source, open_source
 from eqxesm.errors import InputError, at, pluralise
 from eqxesm.sequences import is_missing
 from eqxesm.targets import UNKNOWN, Target
-from eqxesm.training.assay_recipe import AssayRecipe, TargetConfig
+from eqxesm.training.assay_kinds import Row, choose_target, could_be_classes, to_number
+from eqxesm.training.assay_recipe import AssayRecipe
 from eqxesm.training.examples import Examples
 
 FEWEST = 10
 """Proteins that a split to hold out from needs."""
-
-MOST_CLASSES = 100
-
-FEW = 20
-
-FEW_NUMBERS = "read as numbers, though there are few different ones; set its kind to classes if they are names"
-
-_WHOLE = re.compile(r"([01])\.0*")
 
 
 @dataclass(frozen=True)
@@ -92,26 +83,19 @@ class AssaySplits:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Row:
-    id: str
-    published: str
-    sequence: str
-    texts: tuple[str, ...]
-
-
-def load_assay(recipe: AssayRecipe, max_residues: int = CONTEXT_RESIDUES) -> AssaySplits:
+def load_assay(recipe: AssayRecipe) -> AssaySplits:
     """Read what a recipe trains on, stops by and tests on."""
     data, notes = recipe.data, []
-    training = _read("training", data.training, recipe, max_residues, notes)
-    validation = _read("validation", data.validation, recipe, max_residues, notes)
-    tests = {source.title: _read("test", [source], recipe, max_residues, notes) for source in data.test}
+    training = _read("training", data.training, recipe, notes)
+    validation = _read("validation", data.validation, recipe, notes)
+    tests = {source.title: _read("test", [source], recipe, notes) for source in data.test}
     everything = [*training, *validation, *(row for rows in tests.values() for row in rows)]
-    targets = tuple(_choose_target(config, n, everything) for n, config in enumerate(recipe.targets))
+    targets = tuple(choose_target(config, n, everything) for n, config in enumerate(recipe.targets))
     notes += (
-        f"target {each.name}: {FEW_NUMBERS}"
+        f"target {each.name}: read as numbers, though there are few different ones; set its kind to classes "
+        "if they are names"
         for n, each in enumerate(targets)
-        if _could_be_classes(n, each, recipe, everything)
+        if could_be_classes(recipe.targets[n], n, each, everything)
     )
     convert = _Converter(targets, notes)
     train = convert("training", training)
@@ -125,9 +109,7 @@ def load_assay(recipe: AssayRecipe, max_residues: int = CONTEXT_RESIDUES) -> Ass
     return replace(splits, targets=tuple(_fit_target(target, n, train) for n, target in enumerate(targets)))
 
 
-def _read(
-    split: str, sources: Iterable[Source], recipe: AssayRecipe, max_residues: int, notes: list[str]
-) -> list[_Row]:
+def _read(split: str, sources: Iterable[Source], recipe: AssayRecipe, notes: list[str]) -> list[Row]:
     columns = [target.column for target in recipe.targets]
     rows, unusable = [], []
     for number, source in enumerate(sources):
@@ -136,94 +118,15 @@ def _read(
                 try:
                     published = Cleaning().clean(protein.sequence).sequence
                     sequence = recipe.model.cleaning.clean(protein.sequence).sequence
-                    if len(sequence) > max_residues:
-                        raise InputError(f"{len(sequence):,} residues, more than {max_residues:,}")
+                    if len(sequence) > CONTEXT_RESIDUES:
+                        raise InputError(f"{len(sequence):,} residues, more than {CONTEXT_RESIDUES:,}")
                 except InputError as error:
                     unusable.append(f"{protein.id}: {error}")
                     continue
-                rows.append(_Row(protein.id, published, sequence, protein.values))
+                rows.append(Row(protein.id, published, sequence, protein.values))
     if unusable:
         notes.append(f"{split}: {pluralise(len(unusable), 'protein')} left out, first {unusable[0]}")
     return rows
-
-
-def _choose_target(config: TargetConfig, number: int, rows: Sequence[_Row]) -> Target:
-    """A target of the kind that its values ask for."""
-    with at(f"target {config.title}"):
-        texts = [row.texts[number].strip() for row in rows if not is_missing(row.texts[number])]
-        if len(set(texts)) < 2:
-            found = f"every value is {texts[0]!r}" if texts else "no protein has a value"
-            raise InputError(f"{found}. Nothing can be learned from that.")
-        kind = config.kind if config.kind != "auto" else _find_kind(config, number, rows, texts)
-        classes = config.classes
-        if kind == "residues":
-            classes = classes or tuple(sorted(set("".join(texts)) - {UNKNOWN}))
-        elif kind == "binary":
-            classes = classes or _spelling(texts) or _in_order(texts)
-        elif kind in ("classes", "ordinal"):
-            classes = classes or _in_order(texts)
-        if kind != "residues" and (rare := _find_rare(kind, classes, texts)):
-            raise InputError(f"one protein alone is of class {rare!r}. Join it with another class, or leave it out.")
-        return Target(config.title, kind, config.unit, classes)
-
-
-def _find_rare(kind: str, classes: Sequence[str], texts: Sequence[str]) -> str | None:
-    """A class that a single protein has."""
-    counts = Counter(map(_normalise, texts) if kind == "binary" else texts)
-    return next((each for each in classes if counts[_normalise(each) if kind == "binary" else each] == 1), None)
-
-
-def _could_be_classes(number: int, target: Target, recipe: AssayRecipe, rows: Sequence[_Row]) -> bool:
-    if target.kind != "number" or recipe.targets[number].kind != "auto":
-        return False
-    values = {row.texts[number].strip() for row in rows if not is_missing(row.texts[number])}
-    return len(values) <= min(FEW, len(rows) / 10) and all(float(each).is_integer() for each in values)
-
-
-def _find_kind(config: TargetConfig, number: int, rows: Sequence[_Row], texts: Sequence[str]) -> Any:
-    if config.classes:
-        return "binary" if len(config.classes) == 2 else "classes"
-    numbers = [value for value in map(_to_number, texts) if value is not None]
-    if _spelling(texts):
-        return "binary"
-    if len(numbers) == len(texts):
-        return "fraction" if min(numbers) >= 0 and max(numbers) <= 1 else "number"
-    own = [(len(row.texts[number].strip()), len(row.published)) for row in rows if not is_missing(row.texts[number])]
-    if sum(length == residues for length, residues in own) > len(own) / 2:
-        return "residues"
-    if len(numbers) > len(texts) / 2:
-        first = next(row for row in rows if not is_missing(row.texts[number]) and _to_number(row.texts[number]) is None)
-        raise InputError(f"{first.id} has {first.texts[number]!r}, expected a number. Leave it empty if it is unknown.")
-    if len(set(texts)) > min(MOST_CLASSES, len(texts) / 2):
-        raise InputError(f"{len(set(texts)):,} different texts in {len(texts):,} rows: neither numbers nor classes.")
-    return "binary" if len(set(texts)) == 2 else "classes"
-
-
-def _spelling(texts: Sequence[str]) -> tuple[str, ...]:
-    """The two words that a table writes for no and yes, as it spells them, if it does."""
-    spelt = {_normalise(text): text for text in texts}
-    found = next((spelling for spelling in SPELLINGS if set(spelt) == set(spelling)), None)
-    return () if found is None else tuple(spelt[word] for word in sorted(found, key=found.__getitem__))
-
-
-def _in_order(texts: Sequence[str]) -> tuple[str, ...]:
-    """The different texts, sorted; as numbers if all are."""
-    different = sorted(set(texts))
-    numeric = all(_to_number(text) is not None for text in different)
-    return tuple(sorted(different, key=float) if numeric else different)
-
-
-def _normalise(text: str) -> str:
-    """A word for yes or no as all spellings of it are written."""
-    return _WHOLE.sub(r"\1", text.strip().lower())
-
-
-def _to_number(text: str) -> float | None:
-    try:
-        value = float(text.strip())
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -233,13 +136,13 @@ class _Converter:
     targets: tuple[Target, ...]
     notes: list[str]
 
-    def __call__(self, name: str, rows: Sequence[_Row]) -> Measured:
-        groups: dict[str, list[_Row]] = {}
+    def __call__(self, name: str, rows: Sequence[Row]) -> Measured:
+        groups: dict[str, list[Row]] = {}
         for row in rows:
             groups.setdefault(row.sequence, []).append(row)
         firsts = [group[0] for group in groups.values()]
         per_residue = self.targets[0].kind == "residues"
-        merge: Callable[[list[_Row]], Any] = self._classes_of if per_residue else self._merge
+        merge: Callable[[list[Row]], Any] = self._classes_of if per_residue else self._merge
         values = [merge(group) for group in groups.values()]
         known = [bool(np.isfinite(each).any()) for each in values]
         if repeats := len(rows) - len(firsts):
@@ -258,7 +161,7 @@ class _Converter:
             joined if per_residue else np.array(joined, np.float32).reshape(len(kept), len(self.targets)),
         )
 
-    def _merge(self, group: list[_Row]) -> list[float]:
+    def _merge(self, group: list[Row]) -> list[float]:
         merged = []
         for number, target in enumerate(self.targets):
             found = [self._value(target, row, row.texts[number]) for row in group if not is_missing(row.texts[number])]
@@ -266,28 +169,28 @@ class _Converter:
             merged.append(float(np.mean(found)) if found and agree else np.nan)
         return merged
 
-    def _value(self, target: Target, row: _Row, text: str) -> float:
+    def _value(self, target: Target, row: Row, text: str) -> float:
         text = text.strip()
         with at(f"{row.id}: {target.name} is {text[:30]!r}"):
             if target.is_number:
-                value = _to_number(text)
+                value = to_number(text)
                 if value is None or abs(value) > 1e30:
                     raise InputError("expected a number. Leave it empty if it is unknown.")
                 if target.kind == "fraction" and not 0 <= value <= 1:
                     raise InputError('expected 0 to 1. Set kind = "number" for other values.')
                 return value
-            known = [_normalise(each) for each in target.classes] if target.kind == "binary" else target.classes
-            word = _normalise(text) if target.kind == "binary" else text
+            known = [normalise_label(each) for each in target.classes] if target.kind == "binary" else target.classes
+            word = normalise_label(text) if target.kind == "binary" else text
             if word not in known:
                 raise InputError(f"expected one of {', '.join(target.classes)}")
             return float(known.index(word))
 
-    def _classes_of(self, group: list[_Row]) -> Float[np.ndarray, " length"]:
+    def _classes_of(self, group: list[Row]) -> Float[np.ndarray, " length"]:
         first, *others = (self._classes_of_row(row) for row in group)
         agree = np.all([(first == other) | (np.isnan(first) & np.isnan(other)) for other in others], axis=0)
         return np.where(agree, first, np.nan).astype(np.float32)
 
-    def _classes_of_row(self, row: _Row) -> Float[np.ndarray, " length"]:
+    def _classes_of_row(self, row: Row) -> Float[np.ndarray, " length"]:
         (target,), text = self.targets, row.texts[0].strip()
         with at(f"{row.id}: {target.name}"):
             if row.sequence != row.published:
@@ -295,7 +198,7 @@ class _Converter:
             if len(text) != len(row.published):
                 raise InputError(f"{len(text)} classes for {len(row.published)} residues")
             if unknown := sorted(set(text) - {*target.classes, UNKNOWN}):
-                raise InputError(f"{unknown[0]!r} is none of the classes, {', '.join(target.classes)}")
+                raise InputError(f"{unknown[0]!r} is not one of the classes, {', '.join(target.classes)}")
         numbers = {letter: float(number) for number, letter in enumerate(target.classes)}
         return np.array([numbers.get(letter, np.nan) for letter in text], np.float32)
 

@@ -180,17 +180,19 @@ def _without_widths(values: Any) -> Any:
 
 
 def _choose_head(encoder: AbstractEncoder) -> Any:
-    """Heads on windows of properties, on windows of the language model, and on composition."""
-
-    def part(start: int, stop: int, windows: tuple[int, ...], quantiles: tuple[float, ...] = ()) -> PartConfig:
-        member = WindowMLPConfig(stop - start, windows, quantiles, hidden=(64,), dropout=0.5)
-        return PartConfig(start, stop, EnsembleConfig(stop - start, member, members=4))
-
     width = encoder.d_model
-    if not isinstance(encoder, WithProperties):
-        return part(0, width, WINDOWS).head
-    parts = (part(0, N_PROPERTIES, WINDOWS, QUANTILES), part(N_PROPERTIES, width, WINDOWS), part(0, N_PROPERTIES, ()))
-    return CommitteeConfig(width, parts)
+    return committee_on_properties(width) if isinstance(encoder, WithProperties) else _part(0, width, WINDOWS).head
+
+
+def committee_on_properties(d_model: int) -> CommitteeConfig:
+    """Heads on windows of properties, on windows of the language model, and on composition; see `WithProperties`."""
+    properties, composition = _part(0, N_PROPERTIES, WINDOWS, QUANTILES), _part(0, N_PROPERTIES, ())
+    return CommitteeConfig(d_model, (properties, _part(N_PROPERTIES, d_model, WINDOWS), composition))
+
+
+def _part(start: int, stop: int, windows: tuple[int, ...], quantiles: tuple[float, ...] = ()) -> PartConfig:
+    member = WindowMLPConfig(stop - start, windows, quantiles, hidden=(64,), dropout=0.5)
+    return PartConfig(start, stop, EnsembleConfig(stop - start, member, members=4))
 
 
 def build_assay_model(recipe: AssayRecipe, encoder: AbstractEncoder, targets: Sequence[Target]) -> AssayModel:

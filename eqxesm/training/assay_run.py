@@ -3,35 +3,36 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from eqxesm import tables
 from eqxesm.assay import AssayModel
 from eqxesm.checkpoint.card import title_metric
-from eqxesm.checkpoint.leaves import fingerprint
-from eqxesm.checkpoint.record import About, without_folders
+from eqxesm.checkpoint.record import without_folders
 from eqxesm.evaluation.assay import fit_composition, measure, predict_nearest
 from eqxesm.evaluation.assay_plots import draw_assay
-from eqxesm.evaluation.metrics import Interval
+from eqxesm.evaluation.calibration import conformal_bound, minimise_temperature
+from eqxesm.evaluation.evaluate_file import format_interval
+from eqxesm.evaluation.metrics import to_json
 from eqxesm.files import cache_folder, expand_user, make_folder, write_file
 from eqxesm.forms import Limits
 from eqxesm.targets import COVERED, Target, split_outputs
 from eqxesm.training import run_folder
 from eqxesm.training.assay_data import AssaySplits, Measured, load_assay
 from eqxesm.training.assay_recipe import AssayRecipe, build_assay_model, complete
-from eqxesm.training.curves import best_epoch, draw_curves, format_epoch, format_epochs, format_head
+from eqxesm.training.curves import best_epoch, draw_curves, format_epochs, format_head
 from eqxesm.training.devices import is_first, wait_for_all
 from eqxesm.training.loop import fit
-from eqxesm.training.recipe import Pretrained, build_encoder, check_pretrained, file_name, start_keys
-from eqxesm.training.report import describe_training
-from eqxesm.training.run import OnEpoch, choose_form, score_sets, writing_report
-from eqxesm.training.run_folder import MODEL, REPORT, RESULT
+from eqxesm.training.recipe import build_encoder, check_pretrained, file_name, start_keys
+from eqxesm.training.report import describe_training, recorded_parity
+from eqxesm.training.run import score_sets
+from eqxesm.training.run_folder import MODEL, REPORT, RESULT, choose_form, writing_report
+from eqxesm.training.run_log import EpochLog, OnEpoch, Run
 from eqxesm.training.state import Epoch, RunState
 
 NOTES = "data.md"
@@ -68,24 +69,13 @@ def train_assay(
     lengths = [len(sequence) for sequence in splits.training.sequences]
     model = model.replace(limits=Limits.of(max(lengths), min(lengths)))
     _start(folder, recipe, splits, model)
-    say = print if progress and is_first() else lambda *_, **__: None
-    say(recipe.to_toml(), flush=True)
-    say("\n".join(splits.notes), flush=True)
-    say(f"{len(splits.training):,} training proteins, {len(splits.validation):,} for validation", flush=True)
-    say(format_head(list(splits.tests), accuracy=False), flush=True)
-    seen: list[Epoch] = []
-
-    def report(epoch: Epoch, *, known: bool = False) -> None:
-        say(format_epoch(epoch, all(epoch.validation.loss < each.validation.loss for each in seen)), flush=True)
-        seen.append(epoch)
-        if not known:
-            run_folder.write_lines(folder / run_folder.EPOCHS, seen)
-            if on_epoch is not None:
-                on_epoch(epoch)
-
-    state = RunState(folder)
-    for epoch in state.progress().epochs:
-        report(epoch, known=True)
+    run = Run(recipe, folder, command, on_epoch, progress)
+    run.say(recipe.to_toml())
+    run.say("\n".join(splits.notes))
+    run.say(f"{len(splits.training):,} training proteins, {len(splits.validation):,} for validation")
+    run.say(format_head(list(splits.tests), accuracy=False))
+    log, state = EpochLog(folder, run.say, on_epoch), RunState(folder)
+    log.show(state.progress().epochs)
     sets = {"validation": splits.validation.examples(), **{n: each.examples() for n, each in splits.tests.items()}}
     training, tests = splits.training.examples(), {name: sets[name] for name in splits.tests}
     model, epochs = fit(
@@ -96,19 +86,17 @@ def train_assay(
         tests=tests,
         state=state,
         cache=cache_folder("features"),
-        report=report,
+        report=log,
         progress=progress,
     )
     outputs = score_sets(model, recipe.training, sets, training)
-    result = _finish(recipe, splits, folder, command, model, epochs, outputs) if is_first() else {}
+    result = _finish(run, splits, model, epochs, outputs, recorded_parity(encoder)) if is_first() else {}
     wait_for_all("report")
     return result
 
 
 def _start(folder: Path, recipe: AssayRecipe, splits: AssaySplits, model: AssayModel) -> None:
-    digests = {"data": splits.digest}
-    if isinstance(recipe.model.encoder, Pretrained):
-        digests["encoder"] = fingerprint(model.encoder)
+    digests = run_folder.make_digests(recipe.model.encoder, splits.digest, model)
     run_folder.check_digests(folder, digests)
     run_folder.check_disk_space(folder, model, recipe.training, 1)
     wait_for_all("checked")
@@ -121,36 +109,33 @@ def _start(folder: Path, recipe: AssayRecipe, splits: AssaySplits, model: AssayM
 
 
 def _finish(
-    recipe: AssayRecipe,
+    run: Run[AssayRecipe],
     splits: AssaySplits,
-    folder: Path,
-    command: str,
     model: AssayModel,
     epochs: Sequence[Epoch],
     outputs: Mapping[str, Any],
+    parity: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Calibrate, measure, and write the model with its record, and the report."""
+    recipe, folder = run.recipe, run.folder
     model = model.replace(targets=_calibrate(model.targets, splits.validation, outputs["validation"]))
     measured: dict[str, Figures] = {}
     drawn = []
     for name, test in splits.tests.items():
         for number, (target, own) in enumerate(split_outputs(model.targets, outputs[name])):
             truth, predictions = _predict_all(target, number, splits.training, test, own)
-            figures = {each: measure(target, truth, found) for each, found in predictions.items()}
-            measured.setdefault(name, {})[target.name] = {
-                each: {metric: asdict(interval) for metric, interval in found.items()}
-                for each, found in figures.items()
-            }
+            figures = {each: to_json(measure(target, truth, found)) for each, found in predictions.items()}
+            measured.setdefault(name, {})[target.name] = figures
             drawn.append((f"{file_name(name)}-{file_name(target.name)}", target, truth, predictions["model"]))
     best, seconds = best_epoch(epochs), sum(epoch.seconds for epoch in epochs)
     facts = {
         "name": recipe.name,
         "summary": recipe.summary or f"Trained by the recipe {recipe.name}.",
         "training": describe_assay_data(recipe, splits)
-        | {"recipe": describe_training(recipe.model.encoder, recipe.training, command, best, seconds)},
+        | {"recipe": describe_training(recipe.model.encoder, recipe.training, run.command, best, seconds)},
         "evaluation": {"sets": describe_figures(splits, measured)},
         "limits": LIMITS,
-        "parity": _parity(model),
+        "parity": parity,
     }
     model.save_pretrained(folder / MODEL, facts, form=choose_form(model, recipe.training))
     result = {"recipe": recipe.name, "best_epoch": best, "epochs": len(epochs), "tests": measured}
@@ -163,11 +148,6 @@ def _finish(
     return result
 
 
-def _parity(model: AssayModel) -> list[Any]:
-    record = getattr(model.encoder, "about", About()).record
-    return list(record.facts.get("parity") or []) if record else []
-
-
 def _calibrate(targets: Sequence[Target], validation: Measured, outputs: Any) -> list[Target]:
     """Temperatures of classes, and margins of numbers, by the validation proteins."""
     calibrated = []
@@ -177,10 +157,8 @@ def _calibrate(targets: Sequence[Target], validation: Measured, outputs: Any) ->
         known = ~np.isnan(values)
         own, values = jnp.asarray(own[known]), jnp.asarray(values[known], jnp.float32)
         if target.is_number:
-            errors = np.sort(np.abs(np.asarray(target.quantity(own)) - np.asarray(values)))
-            rank = int(np.ceil(COVERED * (len(errors) + 1)))
-            margin = float(errors[rank - 1]) if rank <= len(errors) else None
-            calibrated.append(replace(target, margin=margin))
+            errors = np.abs(np.asarray(target.quantity(own)) - np.asarray(values))
+            calibrated.append(replace(target, margin=conformal_bound(errors, COVERED)))
         else:
             calibrated.append(replace(target, temperature=_fit_temperature(target, own, values)))
     return calibrated
@@ -190,7 +168,7 @@ def _fit_temperature(target: Target, outputs: Any, values: Any) -> float:
     def loss(log_temperature: float) -> float:
         return float(target.losses(outputs / jnp.float32(np.exp(log_temperature)), values).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20.0]), method="bounded").x))
+    return minimise_temperature(loss)
 
 
 def _predict_all(
@@ -207,9 +185,7 @@ def _predict_all(
         learned = known.values[:, number]  # ty: ignore[invalid-argument-type]
     found = {
         "model": own,
-        "composition": fit_composition(target, known.published, learned)(asked.published)
-        if target.kind != "residues"
-        else fit_composition(target, known.sequences, learned)(asked.sequences),
+        "composition": fit_composition(target, known.published, learned)(asked.published),
         "nearest": predict_nearest(target, known.sequences, learned, asked.sequences),
     }
     return truth, {name: each for name, each in found.items() if each is not None}
@@ -259,12 +235,8 @@ def format_figures(tests: Mapping[str, Figures]) -> str:
         for target, rows in targets.items():
             lines.append(f"\n{name}: {target}")
             table = [
-                {"predictor": PREDICTORS[each], **{title_metric(m): _format(Interval(**f)) for m, f in metrics.items()}}
+                {"predictor": PREDICTORS[each], **{title_metric(m): format_interval(f) for m, f in metrics.items()}}
                 for each, metrics in rows.items()
             ]
             lines.append(tables.format_table(table))
     return "\n".join(lines)
-
-
-def _format(interval: Interval) -> str:
-    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"

@@ -33,9 +33,6 @@ from eqxesm.training.filters import prepare
 from heads import HEADS, AbstractHead, HeadConfig, with_outputs
 from heads.fields import describe_faults, without_none
 
-QUICK_PROTEINS, QUICK_RESIDUES, QUICK_TOKENS = 48, 64, 1024
-"""Proteins of each source, the longest of them, and tokens in a batch, of a quick run."""
-
 Sources = Annotated[tuple[Source, ...], Strict(False)]
 
 
@@ -221,37 +218,6 @@ def _index(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(text)
     return int(text)
-
-
-def make_quick(recipe: Recipe) -> Recipe:
-    """The recipe with one epoch of few and short proteins, to see that it runs. Its figures say nothing."""
-    data = replace(
-        recipe.data,
-        leakage="remove",
-        max_residues=QUICK_RESIDUES,
-        length_percentile=None,
-        too_long="truncate",
-        max_identity=None,
-    )
-    return make_short(replace(recipe, data=data), QUICK_PROTEINS)
-
-
-def make_short(recipe: Any, proteins: int) -> Any:
-    """A recipe of any kind with one epoch of few proteins."""
-    return replace(
-        recipe,
-        name=f"{recipe.name}-quick",
-        summary="A quick run, to see that the recipe works. Not for use.",
-        data=_few_proteins(recipe.data, proteins),
-        training=replace(recipe.training, epochs=1, tokens_per_batch=QUICK_TOKENS),
-    )
-
-
-def _few_proteins(data: Any, proteins: int) -> Any:
-    def few(sources: tuple[Source, ...]) -> tuple[Source, ...]:
-        return tuple(replace(source, proteins=proteins) for source in sources)
-
-    return replace(data, training=few(data.training), validation=few(data.validation), test=few(data.test))
 
 
 def check_pretrained(encoder: Any, key: str) -> None:

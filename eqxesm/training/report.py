@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 
-from eqxesm.checkpoint.record import without_folders
+from eqxesm.checkpoint.record import About, without_folders
 from eqxesm.config import describe
 from eqxesm.data.hygiene_report import Hygiene, format_counts
-from eqxesm.encoders import OneHotConfig
+from eqxesm.encoders import AbstractEncoder, OneHotConfig
 from eqxesm.errors import pluralise
 from eqxesm.evaluation.baselines import Baselines
 from eqxesm.training.config import TrainConfig
@@ -99,6 +99,12 @@ def describe_hardware() -> str:
 def describe_versions() -> str:
     """Versions of the packages that decide what comes of a training."""
     return ", ".join(f"{name} {version(name)}" for name in ("eqxesm", "jax", "equinox", "optax"))
+
+
+def recorded_parity(encoder: AbstractEncoder) -> list[dict[str, Any]]:
+    """What the record of an encoder says of its parity. Training makes another encoder, which has no record."""
+    record = getattr(encoder, "about", About()).record
+    return list(record.facts.get("parity") or []) if record else []
 
 
 def _describe_tests(

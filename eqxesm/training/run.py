@@ -2,9 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import expit
 
-from eqxesm.checkpoint.record import About
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.data.hygiene import Splits
 from eqxesm.data.scan import Split
 from eqxesm.data.similarity import nearest_identity
-from eqxesm.encoders import AbstractLanguageModel
-from eqxesm.encoders.lora import find_adapters
-from eqxesm.errors import InputError
 from eqxesm.evaluation.assess import assess
 from eqxesm.evaluation.baselines import fit_baselines
 from eqxesm.evaluation.calibration import fit_temperature
@@ -31,35 +25,20 @@ from eqxesm.model import SolubilityModel
 from eqxesm.protein_model import ProteinModel
 from eqxesm.training import run_folder
 from eqxesm.training.config import TrainConfig
-from eqxesm.training.curves import best_epoch, draw_curves, format_epoch, format_epochs, format_head
+from eqxesm.training.curves import best_epoch, draw_curves, format_epochs, format_head
 from eqxesm.training.devices import is_first, make_mesh, shard, wait_for_all
 from eqxesm.training.examples import Examples, choose_run_buckets, prepare_inputs
 from eqxesm.training.features import FrozenFeatures, compute_once
 from eqxesm.training.filters import trainable
 from eqxesm.training.loop import fit, score_set
 from eqxesm.training.recipe import Recipe, build_model, check_pretrained, file_name
-from eqxesm.training.report import describe_run
-from eqxesm.training.run_folder import MODEL, REPORT, RESULT
+from eqxesm.training.report import describe_run, recorded_parity
+from eqxesm.training.run_folder import MODEL, REPORT, RESULT, choose_form, writing_report
+from eqxesm.training.run_log import EpochLog, OnEpoch, Run
 from eqxesm.training.splits import HELD_OUT, load_folds, load_splits, to_examples
 from eqxesm.training.state import Epoch, RunState
 
-OnEpoch = Callable[[Epoch], None]
 Logits = dict[str, Float[np.ndarray, " _"]]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What was asked for; see `train`."""
-
-    recipe: Recipe
-    folder: Path
-    command: str
-    on_epoch: OnEpoch | None
-    progress: bool
-
-    def say(self, text: str) -> None:
-        if self.progress and is_first():
-            print(text, flush=True)
 
 
 def train(
@@ -83,7 +62,7 @@ def train(
     Returns:
         What is in `report/metrics.json`; nothing in processes other than the first.
     """
-    run = _Run(recipe, Path(expand_user(folder)), command, on_epoch, progress)
+    run = Run(recipe, Path(expand_user(folder)), command, on_epoch, progress)
     run_folder.check_run_folder(run.folder, recipe, resume)
     check_pretrained(recipe.model.encoder, "model.encoder")
     if recipe.data.cross_validation:
@@ -92,10 +71,13 @@ def train(
     return _train(run, run.folder, splits, _start(run, {run.folder: splits}))
 
 
-def _start(run: _Run, parts: Mapping[Path, Splits]) -> SolubilityModel:
+def _start(run: Run[Recipe], parts: Mapping[Path, Splits]) -> SolubilityModel:
     """Check what can be checked beforehand, write it down, and make the model to start from."""
     model = build_model(run.recipe)
-    digests = {folder: run_folder.make_digests(run.recipe, parts[folder], model) for folder in parts}
+    digests = {
+        folder: run_folder.make_digests(run.recipe.model.encoder, parts[folder].report.data_digest, model)
+        for folder in parts
+    }
     for folder in parts:
         run_folder.check_digests(folder, digests[folder])
     run_folder.check_disk_space(run.folder, model, run.recipe.training, len(parts))
@@ -110,10 +92,10 @@ def _start(run: _Run, parts: Mapping[Path, Splits]) -> SolubilityModel:
 
 
 def _train(
-    run: _Run, folder: Path, splits: Splits, model: SolubilityModel, features: FrozenFeatures | None = None
+    run: Run[Recipe], folder: Path, splits: Splits, model: SolubilityModel, features: FrozenFeatures | None = None
 ) -> dict[str, Any]:
     recipe, lengths = run.recipe, splits.training.lengths
-    ported = getattr(model.encoder, "about", About()).record
+    parity = recorded_parity(model.encoder)
     model = model.replace(cleaning=splits.cleaning, limits=Limits.of(int(lengths.max()), int(lengths.min())))
 
     def tokenize(split: Split) -> Examples:
@@ -122,26 +104,13 @@ def _train(
     training, validation = tokenize(splits.training), tokenize(splits.validation)
     tests = {name: tokenize(split) for name, split in splits.tests.items()}
     state = RunState(folder)
-    seen: list[Epoch] = []
-
-    def show(epoch: Epoch) -> None:
-        best = all(epoch.validation.loss < each.validation.loss for each in seen)
-        seen.append(epoch)
-        run.say(format_epoch(epoch, best))
-
-    def report(epoch: Epoch) -> None:
-        show(epoch)
-        run_folder.write_lines(folder / run_folder.EPOCHS, seen)
-        if run.on_epoch is not None:
-            run.on_epoch(epoch)
-
+    log = EpochLog(folder, run.say, run.on_epoch)
     run.say(
         f"{len(training.labels):,} training proteins, {len(validation.labels):,} for validation. "
         f"What was left out: {folder / REPORT / 'hygiene.md'}"
     )
     run.say(format_head(list(tests)))
-    for epoch in state.progress().epochs:
-        show(epoch)
+    log.show(state.progress().epochs)
     model, epochs = fit(
         model,
         training,
@@ -151,14 +120,13 @@ def _train(
         state=state,
         cache=cache_folder("features"),
         features=features,
-        report=report,
+        report=log,
         progress=run.progress,
     )
     logits = score_sets(model, recipe.training, {"validation": validation, **tests}, training, features)
     result = {}
     if is_first():
         run_folder.write_lines(folder / run_folder.EPOCHS, epochs)
-        parity = ported.facts.get("parity", []) if ported else []
         result = _finish(run, splits, folder, model, epochs, logits, parity)
     wait_for_all("report")
     return result
@@ -183,7 +151,7 @@ def score_sets(
 
 
 def _finish(
-    run: _Run,
+    run: Run[Recipe],
     splits: Splits,
     folder: Path,
     model: SolubilityModel,
@@ -233,30 +201,13 @@ def _finish(
     return result
 
 
-def choose_form(model: ProteinModel, config: TrainConfig) -> str:
-    """What a run stores: of a frozen encoder that is published, the name."""
-    bare = isinstance(model.encoder, AbstractLanguageModel) and not find_adapters(model.encoder)
-    return "head" if config.strategy == "frozen" and bare and model.about.base is not None else "full"
-
-
-@contextmanager
-def writing_report(folder: Path) -> Generator[Path, None, None]:
-    try:
-        make_folder(folder / REPORT)
-        yield folder / REPORT
-    except OSError as error:
-        raise InputError(
-            f"{folder}: the report cannot be written ({error.strerror}). Free space, and go on with --resume."
-        ) from error
-
-
 def published_sequences(split: Split) -> list[str]:
     """Sequences with their tags, for what reads the construct."""
     cleaning = Cleaning()
     return [cleaning.clean(split.proteins[i].sequence).sequence for i in range(len(split.labels))]
 
 
-def _cross_validate(run: _Run) -> dict[str, Any]:
+def _cross_validate(run: Run[Recipe]) -> dict[str, Any]:
     """Train once per fold, and measure every model on the fold it never saw."""
     folds = load_folds(run.recipe)
     folders = {name: run.folder / f"fold-{file_name(name)}" for name in folds}
@@ -275,7 +226,7 @@ def _cross_validate(run: _Run) -> dict[str, Any]:
     return result
 
 
-def _compute_all_features(run: _Run, model: SolubilityModel, folds: Iterable[Splits]) -> FrozenFeatures | None:
+def _compute_all_features(run: Run[Recipe], model: SolubilityModel, folds: Iterable[Splits]) -> FrozenFeatures | None:
     """Features of the proteins of all folds, each computed once, if the encoder is frozen."""
     if run.recipe.training.strategy != "frozen":
         return None
@@ -288,7 +239,7 @@ def _compute_all_features(run: _Run, model: SolubilityModel, folds: Iterable[Spl
     return compute_once(model, every, run.recipe.training, cache_folder("features"), progress=run.progress)
 
 
-def _assess_out_of_fold(run: _Run, folds: Mapping[str, Splits], folders: Mapping[str, Path]) -> dict[str, Any]:
+def _assess_out_of_fold(run: Run[Recipe], folds: Mapping[str, Splits], folders: Mapping[str, Path]) -> dict[str, Any]:
     sequences: list[str] = []
     labels: list[Int[np.ndarray, " _"]] = []
     predictions: dict[str, list[Float[np.ndarray, " _"]]] = {}

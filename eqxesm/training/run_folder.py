@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ import jax
 from tqdm import tqdm
 
 from eqxesm.checkpoint.leaves import fingerprint
-from eqxesm.data.hygiene import Splits
 from eqxesm.data.hygiene_report import Hygiene
+from eqxesm.encoders import AbstractLanguageModel
+from eqxesm.encoders.lora import find_adapters
 from eqxesm.errors import InputError
 from eqxesm.files import make_folder, nearest_existing, read_json, write_file
 from eqxesm.protein_model import ProteinModel
 from eqxesm.training.config import TrainConfig
 from eqxesm.training.filters import prepare, trainable
-from eqxesm.training.recipe import BaseRecipe, Pretrained, Recipe, find_differences, read_recipe
+from eqxesm.training.recipe import BaseRecipe, Pretrained, find_differences, read_recipe
 
 RECIPE = "config.toml"
 EPOCHS = "metrics.jsonl"
@@ -57,10 +59,10 @@ def check_run_folder(folder: Path, recipe: BaseRecipe, resume: bool) -> None:
         raise InputError(f"{folder}: holds a run of another recipe: {'; '.join(found)}. Choose another folder.")
 
 
-def make_digests(recipe: Recipe, splits: Splits, model: ProteinModel) -> dict[str, str]:
-    """Hashes of what a run depends on besides its recipe."""
-    digests = {"data": splits.report.data_digest}
-    if isinstance(recipe.model.encoder, Pretrained):
+def make_digests(encoder: Any, data_digest: str, model: ProteinModel) -> dict[str, str]:
+    """Hashes of what a run depends on besides its recipe, which names the encoder."""
+    digests = {"data": data_digest}
+    if isinstance(encoder, Pretrained):
         digests["encoder"] = fingerprint(model.encoder)
     return digests
 
@@ -113,3 +115,21 @@ def write_digests(folder: Path, digests: Mapping[str, str]) -> None:
 def write_lines(path: Path, items: Sequence[Any]) -> None:
     """Write one JSON line for each dataclass."""
     write_file(path, "".join(json.dumps(dataclasses.asdict(each)) + "\n" for each in items))
+
+
+def choose_form(model: ProteinModel, config: TrainConfig) -> str:
+    """What a run stores: of a frozen encoder that is published, the name."""
+    bare = isinstance(model.encoder, AbstractLanguageModel) and not find_adapters(model.encoder)
+    return "head" if config.strategy == "frozen" and bare and model.about.base is not None else "full"
+
+
+@contextmanager
+def writing_report(folder: Path) -> Generator[Path, None, None]:
+    """The folder of a run's report, to write into; what fails says how to go on."""
+    try:
+        make_folder(folder / REPORT)
+        yield folder / REPORT
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the report cannot be written ({error.strerror}). Free space, and go on with --resume."
+        ) from error

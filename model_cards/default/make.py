@@ -30,15 +30,15 @@ from eqxesm.checkpoint.record import METRICS, About, Provenance
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.domain import Domain
 from eqxesm.encoders import WithProperties
-from eqxesm.encoders.properties import N_PROPERTIES
 from eqxesm.evaluation import fit_margin, fit_temperature, group_errors
 from eqxesm.evaluation.plots import draw_calibration
 from eqxesm.files import cache_folder, write_file
 from eqxesm.forms import Limits
 from eqxesm.training import Examples, TrainConfig, fit
+from eqxesm.training.assay_recipe import committee_on_properties
 from eqxesm.training.examples import add_random_ends
 from eqxesm.training.features import FrozenFeatures, compute_once
-from heads import Committee, CommitteeConfig, EnsembleConfig, PartConfig, WindowMLPConfig
+from heads import Committee
 
 HERE = Path(__file__).parent
 PACKAGED = HERE.parents[1] / "eqxesm" / "default"
@@ -47,8 +47,6 @@ CALIBRATION = "calibration.png"
 CLEANING = Cleaning(strip_tags=True, strip_initial_met=True)
 LAYERS = 3
 """Blocks of the encoder that are kept: features of the third do better in the cross-validation than those of the last."""
-WINDOWS = (7, 19, 41)
-QUANTILES = (0.1, 0.25, 0.75, 0.9)
 FOLDS = 10
 
 CONFIG = TrainConfig(
@@ -58,13 +56,7 @@ CONFIG = TrainConfig(
 
 def make_head(d_model: int, seed: int) -> Committee:
     """Heads on windows of properties, on windows of the encoder's features, and on composition alone."""
-
-    def part(start: int, stop: int, windows: tuple[int, ...], quantiles: tuple[float, ...] = ()) -> PartConfig:
-        member = WindowMLPConfig(stop - start, windows, quantiles, hidden=(64,), dropout=0.5)
-        return PartConfig(start, stop, EnsembleConfig(stop - start, member, members=4))
-
-    parts = (part(0, N_PROPERTIES, WINDOWS, QUANTILES), part(N_PROPERTIES, d_model, WINDOWS), part(0, N_PROPERTIES, ()))
-    return Committee(CommitteeConfig(d_model, parts), key=jax.random.key(seed))
+    return Committee(committee_on_properties(d_model), key=jax.random.key(seed))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,8 @@ from eqxesm.encoders import PRESETS
 from eqxesm.hub.releases import RELEASES
 from eqxesm.packaged import recipe_files
 from eqxesm.training.assay_recipe import read_any_recipe
-from eqxesm.training.recipe import QUICK_RESIDUES, Pretrained, Recipe, make_quick, read_recipe
+from eqxesm.training.quick import QUICK_RESIDUES, make_quick
+from eqxesm.training.recipe import Pretrained, Recipe, read_recipe
 
 EVERY = {name: read_any_recipe(f"recipe:{name}") for name in recipe_files()}
 RECIPES = {name: recipe for name, recipe in EVERY.items() if isinstance(recipe, Recipe)}
@@ -189,7 +190,7 @@ def test_those_with_esmc_run_at_full_size(name, layout, hub, tmp_path, monkeypat
 
     On few proteins, and `esmc-joint` at small size alone: these two take minutes already.
     """
-    monkeypatch.setattr("eqxesm.training.recipe.QUICK_PROTEINS", 12)
+    monkeypatch.setattr("eqxesm.training.quick.QUICK_PROTEINS", 12)
     pytest.importorskip("transformers.models.esmc", reason="transformers >= 5.17 is not installed")
     from originals import three_layouts, transformers_original
 
