@@ -29,7 +29,7 @@ from eqxesm.training.curves import best_epoch, draw_curves, format_epochs, forma
 from eqxesm.training.devices import is_first, wait_for_all
 from eqxesm.training.loop import fit
 from eqxesm.training.recipe import build_encoder, check_pretrained, file_name, start_keys
-from eqxesm.training.report import describe_training, recorded_parity
+from eqxesm.training.report import describe_training, distinct, recorded_parity
 from eqxesm.training.run import score_sets
 from eqxesm.training.run_folder import MODEL, REPORT, RESULT, choose_form, writing_report
 from eqxesm.training.run_log import EpochLog, OnEpoch, Run
@@ -199,13 +199,13 @@ def describe_assay_data(recipe: AssayRecipe, splits: AssaySplits) -> dict[str, A
         "data": [
             {
                 "name": source.title,
-                "source": source.path if source.revision else without_folders(source.path),
+                "source": source.hub_set or without_folders(source.path),
                 "license": source.license or "not recorded",
             }
             for source in sources
         ],
-        "datasets": [source.path for source in sources if source.revision is not None],
-        "citations": list(dict.fromkeys(source.citation for source in recipe.sources if source.citation)),
+        "datasets": distinct(source.hub_set for source in sources),
+        "citations": distinct(source.citation for source in recipe.sources),
         "notes": [
             f"{sizes['training']:,} proteins for training, {sizes['validation']:,} for validation",
             *splits.notes,

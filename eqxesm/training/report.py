@@ -46,8 +46,8 @@ def describe_run(
         "summary": recipe.summary or f"Trained by the recipe {recipe.name}.",
         "training": {
             "data": _describe_data(hygiene),
-            "datasets": _distinct(source.hub_set for source in sources),
-            "citations": _distinct(source.citation for source in recipe.sources),
+            "datasets": distinct(source.hub_set for source in sources),
+            "citations": distinct(source.citation for source in recipe.sources),
             "hygiene": _describe_hygiene(hygiene),
             "calibrated_on": "the validation proteins",
             "recipe": describe_training(recipe.model.encoder, recipe.training, command, best_epoch, seconds),
@@ -126,7 +126,8 @@ def _describe_tests(
     ]
 
 
-def _distinct(values: Iterable[str | None]) -> list[str]:
+def distinct(values: Iterable[str | None]) -> list[str]:
+    """Texts that are there, each once."""
     return list(dict.fromkeys(value for value in values if value))
 
 
