@@ -130,6 +130,9 @@ def _set_up(
     progress: bool,
 ) -> tuple[_Setup, TrainState]:
     mesh = make_mesh()
+    objective = choose_objective(model, config.label_smoothing)
+    for examples in sets.values():
+        objective.check(examples.labels)
     model = prepare(model, config)
     inputs = {
         name: prepare_inputs(model, examples, config, cache, features, progress=progress)
@@ -149,7 +152,6 @@ def _set_up(
     params, frozen = shard(jax.tree.map(jnp.copy, params), mesh), shard(frozen, mesh)
     optimiser = make_optimiser(config, len(steps), params)
     schedule = make_schedule(config, len(steps) // config.accumulate)
-    objective = choose_objective(model, config.label_smoothing)
     setup = _Setup(config, objective, mesh, buckets, inputs, steps, frozen, optimiser, schedule, progress)
     return setup, shard(init_state(params, optimiser, config), mesh)
 

@@ -9,6 +9,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from eqxesm.assay import AssayModel
+from eqxesm.data.labels import as_labels
+from eqxesm.errors import InputError
 from eqxesm.protein_model import ProteinModel
 from eqxesm.targets import Target, split_outputs
 from eqxesm.training.state import Scores
@@ -19,6 +21,9 @@ class SolubilityObjective:
     """Binary cross-entropy, in nats, of every member of the head."""
 
     label_smoothing: float
+
+    def check(self, labels: np.ndarray) -> None:
+        as_labels(labels, len(labels))
 
     def losses(self, scores: Float[Array, "rows members"], labels: Float[Array, " rows"]) -> Float[Array, " rows"]:
         targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
@@ -36,6 +41,13 @@ class AssayObjective:
     """The mean loss of the targets that are known: see `Target.losses`. There is no accuracy."""
 
     targets: tuple[Target, ...]
+
+    def check(self, labels: np.ndarray) -> None:
+        places = ["length"] if any(target.kind == "residues" for target in self.targets) else []
+        if labels.dtype.kind != "f" or labels.ndim != len(places) + 2 or labels.shape[-1] != len(self.targets):
+            wanted = ", ".join(map(str, [len(labels), *places, len(self.targets)]))
+            found = f"{labels.dtype} {list(labels.shape)}"
+            raise InputError(f"labels of this model's targets are floats of the shape [{wanted}], not {found}")
 
     def losses(
         self, scores: Float[Array, "rows members *places outputs"], labels: Float[Array, "rows *places targets"]

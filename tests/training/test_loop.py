@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from training_sets import baseline, examples, tiny
 
-from eqxesm import InputError, OneHot, SolubilityModel, Tokenizer
+from eqxesm import AssayModel, InputError, OneHot, SolubilityModel, Target, Tokenizer
 from eqxesm.data.pipeline import Steps, make_batches
 from eqxesm.encoders import cast
 from eqxesm.encoders.lora import find_adapters, merge_lora
@@ -28,7 +28,7 @@ from eqxesm.training.examples import choose_run_buckets, class_weights
 from eqxesm.training.filters import learning_rate_factors, prepare, trainable
 from eqxesm.training.optimiser import make_optimiser, make_schedule
 from eqxesm.training.step import StepInputs, TrainState, init_state, score, train_step
-from heads import Ensemble
+from heads import CompositionMLP, CompositionMLPConfig, Ensemble
 
 SMALL = TrainConfig(epochs=12, patience=3, learning_rate=1e-2, tokens_per_batch=2048)
 
@@ -423,6 +423,18 @@ def test_temperature_is_recovered():
 def test_refuses_examples_without_fitting_labels(proteins, labels, message):
     with pytest.raises(InputError, match=message):
         Examples([np.array([0, 4, 2], np.int32)] * proteins, labels)
+
+
+def test_refuses_labels_of_another_kind_of_model():
+    given = examples(4, 0, longest=38)
+    column = given.labels[:, None].astype(np.float32)
+    with pytest.raises(InputError, match=r"labels have shape \[4, 1\], expected \[4\]\. Use labels\.ravel"):
+        fit(baseline("composition"), Examples(given.proteins, column), given, SMALL)
+    head = CompositionMLP(CompositionMLPConfig(OneHot().d_model, (4,), outputs=2), key=jax.random.key(0))
+    model = AssayModel(OneHot(), head, [Target("yield", "number"), Target("rate", "number")])
+    for labels in (given.labels, column):
+        with pytest.raises(InputError, match=r"are floats of the shape \[4, 2\], not .*4"):
+            fit(model, Examples(given.proteins, labels), given, SMALL)
 
 
 @pytest.mark.parametrize(
