@@ -38,7 +38,7 @@ test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest --numprocesses 2 -m "not slow"
 
 test-slow: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest --numprocesses 2 -m slow
+	$(VENV)/bin/python -m pytest --numprocesses 2 --durations 30 -m slow
 
 test-esm: $(VENV_ESM)/installed
 	$(VENV_ESM)/bin/python -m pytest --numprocesses 2 tests/hub \

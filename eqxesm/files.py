@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -28,6 +29,13 @@ def cache_folder(name: str) -> Path:
     """A folder of what is kept to save time: below `EQXESM_CACHE`, or below `eqxesm` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("EQXESM_CACHE") or Path(base) / "eqxesm") / name
+
+
+def file_name(title: str) -> str:
+    """A title as the name of a file or folder."""
+    name = re.sub(r"[^\w-]+", "_", title)[:80]
+    # Names of files have at most 255 bytes.
+    return name.encode()[:200].decode(errors="ignore")
 
 
 @contextmanager

@@ -27,7 +27,7 @@ ESMC_CITATION = (
 _INTERVAL = re.compile(r"([\d.]+) \((-?[\d.]+) to (-?[\d.]+)\)")
 """A figure with its interval, which tables must not break into lines."""
 
-METRIC_TITLES = {"ece": "calibration error"}
+METRIC_TITLES = {"ece": "calibration error", "covered": "in the interval"}
 """How metrics are called that the Hub does not know."""
 
 HUB_METRICS = {

@@ -17,7 +17,10 @@ all proteins and on those that start with Met and have no tag.
 
 Labels are 1 (soluble), 0 or nothing in a table; -1, -0 or -U at the end of a FASTA header. The baselines
 are fitted on the file of --training; else taken from the model's record; else fitted out of fold on
-the data. With --training there are figures by the identity to the nearest training protein, too."""
+the data. With --training there are figures by the identity to the nearest training protein, too.
+
+A model of an assay is measured on the columns that its targets are named after (--label-column
+names another one), beside a regression on composition and the value of the most similar protein."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

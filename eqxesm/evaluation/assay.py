@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -18,6 +19,11 @@ from eqxesm.evaluation.metrics import Interval, evaluate
 from eqxesm.targets import Target
 
 RESAMPLES = 1000
+
+PREDICTORS = {"model": "this model", "composition": "composition regression", "nearest": "most similar protein"}
+
+Figures = dict[str, dict[str, dict[str, Any]]]
+"""By target and predictor, the metrics."""
 
 Weights = Float[np.ndarray, "resamples proteins"]
 
@@ -123,10 +129,17 @@ def fit_composition(target: Target, sequences: Sequence[str], truth: Any) -> Cal
     if target.is_number:
         regression = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 11))).fit(features, values)
         return lambda proteins: regression.predict(composition(proteins))
-    logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, values.astype(int))
-    if target.kind == "binary":
-        return lambda proteins: logistic.predict_proba(composition(proteins))[:, 1]
-    return lambda proteins: logistic.predict_proba(composition(proteins))
+    kinds = values.astype(int)
+    own = LogisticRegression(max_iter=1000) if len(set(kinds.tolist())) > 1 else DummyClassifier()
+    classifier = make_pipeline(StandardScaler(), own).fit(features, kinds)
+
+    def predict(proteins: Sequence[str]) -> np.ndarray:
+        # A class may be missing where it was fitted.
+        found = np.zeros((len(proteins), len(target.classes)))
+        found[:, classifier.classes_] = classifier.predict_proba(composition(proteins))
+        return found[:, 1] if target.kind == "binary" else found
+
+    return predict
 
 
 def _fit_letters(target: Target, sequences: Sequence[str], truth: Any) -> Callable[[Sequence[str]], Any]:

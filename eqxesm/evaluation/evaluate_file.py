@@ -10,6 +10,7 @@ from jaxtyping import Float
 from sklearn.model_selection import StratifiedKFold
 
 from eqxesm import tables
+from eqxesm.assay import AssayModel
 from eqxesm.checkpoint.record import METRICS
 from eqxesm.config import parse
 from eqxesm.data.protein import Columns
@@ -17,10 +18,13 @@ from eqxesm.data.similarity import nearest_identity
 from eqxesm.errors import InputError, pluralise
 from eqxesm.evaluation.assess import assess
 from eqxesm.evaluation.baselines import Baselines, fit_baselines
+from eqxesm.evaluation.evaluate_assay import evaluate_assay, format_assay
 from eqxesm.evaluation.features import is_untagged_met
 from eqxesm.evaluation.labelled import LabelledFile, format_left_out, read_labelled
+from eqxesm.evaluation.metrics import format_interval
 from eqxesm.evaluation.plots import PICTURES, draw_evaluation
 from eqxesm.evaluation.report_folder import ReportType, check_report_folder, write_report
+from eqxesm.loading import load_model
 from eqxesm.model import SolubilityModel
 from eqxesm.protein_model import DEFAULT
 
@@ -40,16 +44,21 @@ def evaluate_file(
     training: str | os.PathLike | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Measure a model beside the two baselines, write the report folder `out`, and return it.
+    """Measure a model beside two baselines, write the report folder `out`, and return it.
 
     The baselines are fitted on the file `training`; else taken from the model's record; else
-    fitted out of fold on the data. With `training` there are figures by identity too.
+    fitted out of fold on the data. With `training` there are figures by identity too. Of a model of
+    an assay, every target is measured: see `evaluate_assay`.
     """
+    loaded = load_model(model, revision)
+    if isinstance(loaded, AssayModel):
+        named = {"model": os.fspath(model), "revision": revision}
+        return evaluate_assay(data, out, columns, loaded, named, training, progress=progress)
+    predictor = loaded
     out = check_report_folder(out, REPORT)
     proteins = read_labelled(data, columns)
     # Ids are those of the data: the training file need not have that column.
     trained_on = None if training is None else read_labelled(training, replace(columns, id=None))
-    predictor = SolubilityModel.from_pretrained(model, revision=revision)
     recorded = None if trained_on else _recorded_baselines(predictor, model)
     proteins = proteins.accepted_by(predictor.clean)
     baselines, fitted_on = _predict_baselines(proteins, trained_on, recorded)
@@ -79,6 +88,8 @@ def evaluate_file(
 
 def format_evaluation(report: Mapping[str, Any]) -> str:
     """The main figures as a table for the terminal."""
+    if "targets" in report:
+        return format_assay(report)
     rows = []
     for part in ("all", "untagged"):
         measured = report[part]
@@ -92,17 +103,13 @@ def format_evaluation(report: Mapping[str, Any]) -> str:
 
 def format_remarks(report: Mapping[str, Any]) -> list[str]:
     """Lines that a reader of the figures should know."""
-    lines = [f"baselines fitted on {report['baselines_fitted_on']}", *format_left_out(report)]
+    lines = [f"baselines fitted on {report['baselines_fitted_on']}"]
+    if "targets" in report:
+        return [*lines, *report["notes"]]
+    lines += format_left_out(report)
     if report.get("in_training_too"):
         lines.append(f"{pluralise(report['in_training_too'], 'protein')} of the data: in the training data too")
     return [*lines, *filter(None, (report["untagged"].get("note"), report.get("note")))]
-
-
-def format_interval(interval: Mapping[str, float] | None) -> str | None:
-    """A figure with its interval, as tables have it."""
-    if interval is None:
-        return None
-    return f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
 def _recorded_baselines(model: SolubilityModel, name: object) -> Baselines | None:

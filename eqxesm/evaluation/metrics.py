@@ -62,6 +62,13 @@ def to_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
     return {name: asdict(interval) for name, interval in intervals.items()}
 
 
+def format_interval(interval: Mapping[str, float] | None) -> str | None:
+    """A figure with its interval, as tables have it."""
+    if interval is None:
+        return None
+    return f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
+
+
 def expected_calibration_error(
     labels: Labels, probabilities: Probabilities, weights: Probabilities | None = None
 ) -> float:

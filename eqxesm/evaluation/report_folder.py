@@ -40,22 +40,26 @@ def check_report_folder(folder: str | os.PathLike, kind: ReportType) -> Path:
 def write_report(folder: Path, kind: ReportType, report: Mapping[str, Any], draw: Callable[[Path], None]) -> None:
     """Write a report, whole or not at all."""
     with replace_folder(folder) as partial:
-        text = json.dumps({"report": kind.command, **report}, indent=1, allow_nan=False) + "\n"
-        (partial / kind.summary).write_text(text, encoding="utf-8")
+        whole = {"report": kind.command, "pictures": kind.pictures, **report}
+        (partial / kind.summary).write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         draw(partial)
 
 
 def _check_replaceable(folder: Path, target: Path, kind: ReportType) -> None:
     names = sorted(item.name for item in target.iterdir())
-    own = {f"{name}{ending}" for name in kind.pictures for ending in (".png", ".svg")}
+    earlier = _read_report(target / kind.summary, kind)
+    pictures = {*kind.pictures, *map(str, earlier.get("pictures", ()))}
+    own = {f"{name}{ending}" for name in pictures for ending in (".png", ".svg")}
     foreign = [name for name in names if name not in own | {kind.summary}]
-    if names and (foreign or not _is_report(target / kind.summary, kind)):
+    if names and (foreign or not earlier):
         first = (foreign or names)[0]
         raise InputError(f"{folder}: holds {first}, which {kind.command} did not write. Choose another folder.")
 
 
-def _is_report(summary: Path, kind: ReportType) -> bool:
+def _read_report(summary: Path, kind: ReportType) -> dict[str, Any]:
+    """A report that the command wrote; an empty one where there is none."""
     try:
-        return json.loads(summary.read_text("utf-8"))["report"] == kind.command
+        report = json.loads(summary.read_text("utf-8"))
+        return report if report["report"] == kind.command else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return {}

@@ -1,65 +1,25 @@
 """From the tables of an assay to splits with a value of every target."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
 from eqxesm.alphabet import CONTEXT_RESIDUES, Tokenizer
-from eqxesm.data.cleaning import Cleaning
+from eqxesm.data.cleaning import Cleaned
 from eqxesm.data.clusters import cluster
-from eqxesm.data.labels import normalise_label
 from eqxesm.data.sources import Source, open_source
 from eqxesm.errors import InputError, at, pluralise
-from eqxesm.sequences import is_missing
-from eqxesm.targets import UNKNOWN, Target
-from eqxesm.training.assay_kinds import Row, choose_target, could_be_classes, to_number
+from eqxesm.evaluation.measured import Converter, Measured, Row, check_varies, describe_unusable, read_rows
+from eqxesm.targets import Target
+from eqxesm.training.assay_kinds import choose_target, could_be_classes
 from eqxesm.training.assay_recipe import AssayRecipe
 from eqxesm.training.examples import Examples
 
 FEWEST = 10
 """Proteins that a split to hold out from needs."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Proteins with their values: float32, NaN where unknown; of residues the classes of each."""
-
-    ids: list[str]
-    published: list[str]
-    sequences: list[str]
-    values: Float[np.ndarray, "n targets"] | list[Float[np.ndarray, " _"]]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def per_residue(self) -> bool:
-        return isinstance(self.values, list)
-
-    def select(self, chosen: Int[np.ndarray, " _"] | Bool[np.ndarray, " _"]) -> "Measured":
-        rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-        values = [self.values[row] for row in rows] if isinstance(self.values, list) else self.values[rows]
-        texts = ([each[row] for row in rows] for each in (self.ids, self.published, self.sequences))
-        return Measured(*texts, values)
-
-    def examples(self) -> Examples:
-        """What the training loop reads."""
-        tokens = [Tokenizer().encode(sequence) for sequence in self.sequences]
-        values = self.values
-        if isinstance(values, list):
-            longest = max(map(len, tokens))
-            # <cls> comes before the first residue.
-            rows = [np.pad(each, (1, longest - 1 - len(each)), constant_values=np.nan) for each in values]
-            values = np.stack(rows)[..., None]
-        return Examples(tokens, values, self.ids)
-
-    def known(self, number: int) -> Any:
-        """Rows with a value of a target, by number."""
-        return np.arange(len(self)) if self.per_residue else np.flatnonzero(~np.isnan(self.values[:, number]))  # ty: ignore[invalid-argument-type]
 
 
 @dataclass(frozen=True)
@@ -97,7 +57,7 @@ def load_assay(recipe: AssayRecipe) -> AssaySplits:
         for n, each in enumerate(targets)
         if could_be_classes(recipe.targets[n], n, each, everything)
     )
-    convert = _Converter(targets, notes)
+    convert = Converter(targets, notes)
     train = convert("training", training)
     held_out = {"validation": convert("validation", validation), **{n: convert(n, rows) for n, rows in tests.items()}}
     train = _leave_out_shared(train, held_out, notes)
@@ -109,98 +69,36 @@ def load_assay(recipe: AssayRecipe) -> AssaySplits:
     return replace(splits, targets=tuple(_fit_target(target, n, train) for n, target in enumerate(targets)))
 
 
+def make_examples(measured: Measured) -> Examples:
+    """What the training loop reads."""
+    tokens = [Tokenizer().encode(sequence) for sequence in measured.sequences]
+    values = measured.values
+    if isinstance(values, list):
+        longest = max(map(len, tokens))
+        # <cls> comes before the first residue.
+        rows = [np.pad(each, (1, longest - 1 - len(each)), constant_values=np.nan) for each in values]
+        values = np.stack(rows)[..., None]
+    return Examples(tokens, values, measured.ids)
+
+
 def _read(split: str, sources: Iterable[Source], recipe: AssayRecipe, notes: list[str]) -> list[Row]:
     columns = [target.column for target in recipe.targets]
+
+    def clean(sequence: str) -> Cleaned:
+        cleaned = recipe.model.cleaning.clean(sequence)
+        if len(cleaned.sequence) > CONTEXT_RESIDUES:
+            raise InputError(f"{len(cleaned.sequence):,} residues, more than {CONTEXT_RESIDUES:,}")
+        return cleaned
+
     rows, unusable = [], []
     for number, source in enumerate(sources):
         with at(f"data.{split}.{number}"):
-            for protein in open_source(source, recipe.root, columns):
-                try:
-                    published = Cleaning().clean(protein.sequence).sequence
-                    sequence = recipe.model.cleaning.clean(protein.sequence).sequence
-                    if len(sequence) > CONTEXT_RESIDUES:
-                        raise InputError(f"{len(sequence):,} residues, more than {CONTEXT_RESIDUES:,}")
-                except InputError as error:
-                    unusable.append(f"{protein.id}: {error}")
-                    continue
-                rows.append(Row(protein.id, published, sequence, protein.values))
+            found, unfit = read_rows(open_source(source, recipe.root, columns), clean)
+            rows += found
+            unusable += unfit
     if unusable:
-        notes.append(f"{split}: {pluralise(len(unusable), 'protein')} left out, first {unusable[0]}")
+        notes.append(f"{split}: {describe_unusable(unusable)}")
     return rows
-
-
-@dataclass(frozen=True)
-class _Converter:
-    """Makes values of texts, and one protein of those with the same sequence."""
-
-    targets: tuple[Target, ...]
-    notes: list[str]
-
-    def __call__(self, name: str, rows: Sequence[Row]) -> Measured:
-        groups: dict[str, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(row.sequence, []).append(row)
-        firsts = [group[0] for group in groups.values()]
-        per_residue = self.targets[0].kind == "residues"
-        merge: Callable[[list[Row]], Any] = self._classes_of if per_residue else self._merge
-        values = [merge(group) for group in groups.values()]
-        known = [bool(np.isfinite(each).any()) for each in values]
-        if repeats := len(rows) - len(firsts):
-            self.notes.append(
-                f"{name}: {pluralise(repeats, 'repeat')} of a sequence joined with the first; numbers are averaged, "
-                f"classes that differ are unknown"
-            )
-        if unknown := known.count(False):
-            self.notes.append(f"{name}: {pluralise(unknown, 'protein')} without a usable value left out")
-        kept = [number for number, each in enumerate(known) if each]
-        joined: Any = [values[number] for number in kept]
-        return Measured(
-            [firsts[number].id for number in kept],
-            [firsts[number].published for number in kept],
-            [firsts[number].sequence for number in kept],
-            joined if per_residue else np.array(joined, np.float32).reshape(len(kept), len(self.targets)),
-        )
-
-    def _merge(self, group: list[Row]) -> list[float]:
-        merged = []
-        for number, target in enumerate(self.targets):
-            found = [self._value(target, row, row.texts[number]) for row in group if not is_missing(row.texts[number])]
-            agree = target.is_number or len(set(found)) == 1
-            merged.append(float(np.mean(found)) if found and agree else np.nan)
-        return merged
-
-    def _value(self, target: Target, row: Row, text: str) -> float:
-        text = text.strip()
-        with at(f"{row.id}: {target.name} is {text[:30]!r}"):
-            if target.is_number:
-                value = to_number(text)
-                if value is None or abs(value) > 1e30:
-                    raise InputError("expected a number. Leave it empty if it is unknown.")
-                if target.kind == "fraction" and not 0 <= value <= 1:
-                    raise InputError('expected 0 to 1. Set kind = "number" for other values.')
-                return value
-            known = [normalise_label(each) for each in target.classes] if target.kind == "binary" else target.classes
-            word = normalise_label(text) if target.kind == "binary" else text
-            if word not in known:
-                raise InputError(f"expected one of {', '.join(target.classes)}")
-            return float(known.index(word))
-
-    def _classes_of(self, group: list[Row]) -> Float[np.ndarray, " length"]:
-        first, *others = (self._classes_of_row(row) for row in group)
-        agree = np.all([(first == other) | (np.isnan(first) & np.isnan(other)) for other in others], axis=0)
-        return np.where(agree, first, np.nan).astype(np.float32)
-
-    def _classes_of_row(self, row: Row) -> Float[np.ndarray, " length"]:
-        (target,), text = self.targets, row.texts[0].strip()
-        with at(f"{row.id}: {target.name}"):
-            if row.sequence != row.published:
-                raise InputError("cleaning cuts the sequence, and not its classes. Leave out model.cleaning.")
-            if len(text) != len(row.published):
-                raise InputError(f"{len(text)} classes for {len(row.published)} residues")
-            if unknown := sorted(set(text) - {*target.classes, UNKNOWN}):
-                raise InputError(f"{unknown[0]!r} is not one of the classes, {', '.join(target.classes)}")
-        numbers = {letter: float(number) for number, letter in enumerate(target.classes)}
-        return np.array([numbers.get(letter, np.nan) for letter in text], np.float32)
 
 
 def _leave_out_shared(training: Measured, held_out: dict[str, Measured], notes: list[str]) -> Measured:
@@ -267,12 +165,4 @@ def _check(splits: AssaySplits) -> None:
                         f"no protein is of class {absent!r}. Join rare classes, leave them out, or give files of your "
                         "own for validation and test."
                     )
-                if len(found) < 2:
-                    only = "no protein has a value" if not len(found) else _only(target, float(found[0]))
-                    raise InputError(f"{only}. Hold out more, or other proteins.")
-
-
-def _only(target: Target, value: float) -> str:
-    return (
-        f"every value is {value:g}" if target.is_number else f"every protein is of class {target.classes[int(value)]!r}"
-    )
+                check_varies(target, found, "Hold out more, or other proteins.")

@@ -2,13 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from eqxesm.data.labels import SPELLINGS, normalise_label
 from eqxesm.errors import InputError, at
+from eqxesm.evaluation.measured import Row, to_number
 from eqxesm.sequences import is_missing
 from eqxesm.targets import UNKNOWN, Target
 from eqxesm.training.assay_recipe import TargetConfig
@@ -17,16 +15,6 @@ MOST_CLASSES = 100
 
 FEW_NUMBERS = 20
 """Different whole numbers that may be names of classes."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A protein as published and as cleaned, and the cells of its targets."""
-
-    id: str
-    published: str
-    sequence: str
-    texts: tuple[str, ...]
 
 
 def choose_target(config: TargetConfig, number: int, rows: Sequence[Row]) -> Target:
@@ -94,12 +82,3 @@ def _in_order(texts: Sequence[str]) -> tuple[str, ...]:
     different = sorted(set(texts))
     numeric = all(to_number(text) is not None for text in different)
     return tuple(sorted(different, key=float) if numeric else different)
-
-
-def to_number(text: str) -> float | None:
-    """The finite number that a cell holds, if it holds one."""
-    try:
-        value = float(text.strip())
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None

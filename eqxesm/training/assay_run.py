@@ -10,25 +10,24 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from eqxesm import tables
 from eqxesm.assay import AssayModel
-from eqxesm.checkpoint.card import title_metric
 from eqxesm.checkpoint.record import without_folders
-from eqxesm.evaluation.assay import fit_composition, measure, predict_nearest
+from eqxesm.evaluation.assay import PREDICTORS, Figures, measure
 from eqxesm.evaluation.assay_plots import draw_assay
 from eqxesm.evaluation.calibration import conformal_bound, minimise_temperature
-from eqxesm.evaluation.evaluate_file import format_interval
+from eqxesm.evaluation.evaluate_assay import format_target, predict_baselines
+from eqxesm.evaluation.measured import Measured
 from eqxesm.evaluation.metrics import to_json
-from eqxesm.files import cache_folder, expand_user, make_folder, write_file
+from eqxesm.files import cache_folder, expand_user, file_name, make_folder, write_file
 from eqxesm.forms import Limits
 from eqxesm.targets import COVERED, Target, split_outputs
 from eqxesm.training import run_folder
-from eqxesm.training.assay_data import AssaySplits, Measured, load_assay
+from eqxesm.training.assay_data import AssaySplits, load_assay, make_examples
 from eqxesm.training.assay_recipe import AssayRecipe, build_assay_model, complete
 from eqxesm.training.curves import best_epoch, draw_curves, format_epochs, format_head
 from eqxesm.training.devices import is_first, wait_for_all
 from eqxesm.training.loop import fit
-from eqxesm.training.recipe import build_encoder, check_pretrained, file_name, start_keys
+from eqxesm.training.recipe import build_encoder, check_pretrained, start_keys
 from eqxesm.training.report import describe_training, distinct, recorded_parity
 from eqxesm.training.run import score_sets
 from eqxesm.training.run_folder import MODEL, REPORT, RESULT, choose_form, writing_report
@@ -37,16 +36,11 @@ from eqxesm.training.state import Epoch, RunState
 
 NOTES = "data.md"
 
-PREDICTORS = {"model": "this model", "composition": "composition regression", "nearest": "most similar protein"}
-
 LIMITS = [
     "It predicts what this assay measured, of constructs and conditions like those in the training data.",
     "The test proteins were held out by similarity or by the files that were named; a design that differs from all "
     "of them is another matter.",
 ]
-
-Figures = dict[str, dict[str, dict[str, Any]]]
-"""Of a test set: by target and predictor, the metrics."""
 
 
 def train_assay(
@@ -76,8 +70,8 @@ def train_assay(
     run.say(format_head(list(splits.tests), accuracy=False))
     log, state = EpochLog(folder, run.say, on_epoch), RunState(folder)
     log.show(state.progress().epochs)
-    sets = {"validation": splits.validation.examples(), **{n: each.examples() for n, each in splits.tests.items()}}
-    training, tests = splits.training.examples(), {name: sets[name] for name in splits.tests}
+    sets = {name: make_examples(each) for name, each in {"validation": splits.validation, **splits.tests}.items()}
+    training, tests = make_examples(splits.training), {name: sets[name] for name in splits.tests}
     model, epochs = fit(
         model,
         training,
@@ -151,7 +145,7 @@ def _finish(
 def _calibrate(targets: Sequence[Target], validation: Measured, outputs: Any) -> list[Target]:
     """Temperatures of classes, and margins of numbers, by the validation proteins."""
     calibrated = []
-    labels = np.asarray(validation.examples().labels)
+    labels = np.asarray(make_examples(validation).labels)
     for number, (target, own) in enumerate(split_outputs(targets, outputs)):
         values = labels[..., number]
         known = ~np.isnan(values)
@@ -176,19 +170,11 @@ def _predict_all(
 ) -> tuple[Any, dict[str, Any]]:
     """Values of the test proteins that have one, and what each predictor says of them."""
     known, asked = training.select(training.known(number)), test.select(test.known(number))
-    quantity = np.asarray(target.quantity(jnp.asarray(outputs[test.known(number)])), np.float32)
-    if isinstance(asked.values, list):
-        truth, learned = asked.values, known.values
-        own: Any = [rows[1 : 1 + len(values)] for rows, values in zip(quantity, truth, strict=True)]
-    else:
-        truth, own = asked.values[:, number], quantity
-        learned = known.values[:, number]  # ty: ignore[invalid-argument-type]
-    found = {
-        "model": own,
-        "composition": fit_composition(target, known.published, learned)(asked.published),
-        "nearest": predict_nearest(target, known.sequences, learned, asked.sequences),
-    }
-    return truth, {name: each for name, each in found.items() if each is not None}
+    quantity: Any = np.asarray(target.quantity(jnp.asarray(outputs[test.known(number)])), np.float32)
+    truth = asked.values_of(number)
+    if target.kind == "residues":
+        quantity = [rows[1 : 1 + len(values)] for rows, values in zip(quantity, truth, strict=True)]
+    return truth, {"model": quantity, **predict_baselines(target, number, known, asked)}
 
 
 def describe_assay_data(recipe: AssayRecipe, splits: AssaySplits) -> dict[str, Any]:
@@ -230,13 +216,5 @@ def describe_figures(splits: AssaySplits, measured: Mapping[str, Figures]) -> li
 
 def format_figures(tests: Mapping[str, Figures]) -> str:
     """The figures of all test sets for the terminal."""
-    lines = []
-    for name, targets in tests.items():
-        for target, rows in targets.items():
-            lines.append(f"\n{name}: {target}")
-            table = [
-                {"predictor": PREDICTORS[each], **{title_metric(m): format_interval(f) for m, f in metrics.items()}}
-                for each, metrics in rows.items()
-            ]
-            lines.append(tables.format_table(table))
-    return "\n".join(lines)
+    titled = [(f"\n{name}: {target}", rows) for name, of_set in tests.items() for target, rows in of_set.items()]
+    return "\n".join(format_target(*each) for each in titled)

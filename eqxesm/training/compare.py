@@ -29,9 +29,9 @@ from eqxesm.alphabet import CONTEXT_RESIDUES
 from eqxesm.config import configuration, describe
 from eqxesm.encoders import AbstractEncoder, AbstractLanguageModel, residue_mask
 from eqxesm.errors import InputError, one_line
-from eqxesm.files import make_folder, replace_file
+from eqxesm.files import file_name, make_folder, replace_file
 from eqxesm.inference import map_proteins
-from eqxesm.training.recipe import BaseRecipe, Encoder, build_encoder, file_name
+from eqxesm.training.recipe import BaseRecipe, Encoder, build_encoder
 from eqxesm.training.tasks import UNKNOWN, Data, Task, read_task
 from heads.fields import Count
 from heads.pooling import mean_pool

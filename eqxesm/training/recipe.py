@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from eqxesm.data.hygiene import Policy
 from eqxesm.data.sources import Source
 from eqxesm.encoders import ENCODERS, AbstractEncoder, ESMCConfig, OneHotConfig, SSMConfig, WithProperties
 from eqxesm.errors import InputError, at, one_line
-from eqxesm.files import expand_user, read_text
+from eqxesm.files import expand_user, file_name, read_text
 from eqxesm.hub.releases import RELEASES, find_release
 from eqxesm.loading import load_any
 from eqxesm.model import SolubilityModel
@@ -276,13 +275,6 @@ def build_head(recipe: Any, encoder: AbstractEncoder, outputs: int | None = None
         raise InputError(f"license is given, but the encoder brings its own terms ({terms}). Leave it out.")
     made = Provenance(f"eqxesm train, recipe {recipe.name}", license=recipe.license)
     return head, About(made) if origin is None else None
-
-
-def file_name(title: str) -> str:
-    """A title as the name of a file or folder."""
-    name = re.sub(r"[^\w-]+", "_", title)[:80]
-    # Names of files have at most 255 bytes.
-    return name.encode()[:200].decode(errors="ignore")
 
 
 def find_differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

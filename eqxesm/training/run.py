@@ -19,7 +19,7 @@ from eqxesm.evaluation.assess import assess
 from eqxesm.evaluation.baselines import fit_baselines
 from eqxesm.evaluation.calibration import fit_temperature
 from eqxesm.evaluation.plots import draw_calibration, draw_evaluation
-from eqxesm.files import cache_folder, expand_user, make_folder, write_file
+from eqxesm.files import cache_folder, expand_user, file_name, make_folder, write_file
 from eqxesm.forms import Calibration, Limits
 from eqxesm.model import SolubilityModel
 from eqxesm.protein_model import ProteinModel
@@ -31,7 +31,7 @@ from eqxesm.training.examples import Examples, choose_run_buckets, prepare_input
 from eqxesm.training.features import FrozenFeatures, compute_once
 from eqxesm.training.filters import trainable
 from eqxesm.training.loop import fit, score_set
-from eqxesm.training.recipe import Recipe, build_model, check_pretrained, file_name
+from eqxesm.training.recipe import Recipe, build_model, check_pretrained
 from eqxesm.training.report import describe_run, recorded_parity
 from eqxesm.training.run_folder import MODEL, REPORT, RESULT, choose_form, writing_report
 from eqxesm.training.run_log import EpochLog, OnEpoch, Run

@@ -13,8 +13,9 @@ from eqxesm.data.protein import Protein
 from eqxesm.data.proteins import ARRAY_RECORD
 from eqxesm.data.sources import open_source
 from eqxesm.errors import InputError, at
+from eqxesm.files import file_name
 from eqxesm.training.examples import Examples
-from eqxesm.training.recipe import Recipe, file_name
+from eqxesm.training.recipe import Recipe
 
 HELD_OUT = "held-out fold"
 """Name of the test set in each run of a cross-validation."""

@@ -77,7 +77,7 @@ def test_the_model_is_measured_as_by_scikit_learn(figures, probabilities):
 
 def test_the_report_holds_every_metric_of_every_predictor(figures):
     assert list(figures) == [
-        "report", "data", "model", "revision", "threshold", "baselines_fitted_on", "left_out",
+        "report", "pictures", "data", "model", "revision", "threshold", "baselines_fitted_on", "left_out",
         "not_used", "without_label", "resamples", "all", "untagged", "by_length", "by_identity",
         "reliability",
     ]  # fmt: skip
@@ -376,6 +376,7 @@ def test_evaluate_file_returns_what_it_writes(write, tmp_path):
     found = evaluate_file(data, tmp_path / "report")
     written = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert written.pop("report") == "eqxesm evaluate"
+    assert written.pop("pictures") == ["confusion", "roc", "reliability", "by_length", "by_identity"]
     assert written == found
     assert len(format_evaluation(found).splitlines()) == 7
     assert format_remarks(found) == ["baselines fitted on the model's training data, by its record"]
