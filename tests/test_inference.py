@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from eqxesm.alphabet import PAD
-from eqxesm.inference import map_proteins
+from eqxesm.data.batching import COMPILE_WORK
+from eqxesm.inference import Mapper, map_proteins
 
 GENERATOR = np.random.default_rng(0)
 
@@ -132,3 +133,18 @@ def test_every_device_works(tmp_path):
         assert len(one.files) == 40
         for name in one.files:
             np.testing.assert_allclose(one[name], four[name], atol=2e-6)
+
+
+def test_shapes_that_pay_only_in_a_long_run_come_with_it():
+    rng = np.random.default_rng(0)
+    proteins = [rng.integers(4, 24, int(n)).astype(np.int32) for n in rng.integers(8, 250, 400)]
+
+    def count_shapes(blocks: int) -> int:
+        mapper = Mapper(lambda tokens: jnp.sum(tokens), 1024)
+        # A model that reads many tokens while a shape is compiled.
+        mapper.parameters = int(COMPILE_WORK / 10_000)
+        for _ in range(blocks):
+            mapper(proteins, lambda _: None, more=True)
+        return len(mapper._known)
+
+    assert count_shapes(1) < count_shapes(4) < count_shapes(12)

@@ -16,6 +16,9 @@ COMPILE_WORK = 75e9
 """Tokens times parameters that two CPU cores read while a shape is compiled: a smaller model reads more of them."""
 
 
+MOST_SHAPES = 16
+"""Shapes that a run chooses freely. A compiled program of a small model takes 17 MB."""
+
 MOST_SHAPE_TOKENS = 65_536
 """Where parameters tell less of the work than their number says."""
 
@@ -98,10 +101,13 @@ def choose_buckets(
     """Choose the padded lengths with the least padding, if each costs `shape_tokens` or `SHAPE_SHARE`.
 
     Found by dynamic programming. `longest` is the longest protein of other sets that share the buckets. Those of
-    `known` are compiled already and cost nothing.
+    `known` are compiled already and cost nothing; beyond `MOST_SHAPES` of them there is a new one only for proteins
+    that are longer than all.
     """
     rounded = round_up(lengths)
-    candidates = np.unique([*rounded, *(bound for bound in known if bound <= rounded.max())])
+    top = min((bound for bound in known if bound >= rounded.max()), default=int(rounded.max()))
+    own = rounded if len(known) < MOST_SHAPES else rounded[:0]
+    candidates = np.unique([*own, *(bound for bound in known if bound <= top), top])
     counts = np.bincount(np.searchsorted(candidates, rounded), minlength=len(candidates))
     before = np.concatenate([[0], np.cumsum(counts)])
     shape = np.where(np.isin(candidates, list(known)), 0, max(shape_tokens, SHAPE_SHARE * float(lengths.sum())))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqxesm.data.batching import SHAPE_SHARE, SHAPE_TOKENS, Buckets, choose_buckets, round_up, shape_tokens
+from eqxesm.data.batching import MOST_SHAPES, SHAPE_SHARE, SHAPE_TOKENS, Buckets, choose_buckets, round_up, shape_tokens
 
 many_lengths = st.lists(st.integers(1, 2500), min_size=1, max_size=300).map(np.array)
 budgets = st.integers(16, 20_000)
@@ -137,3 +137,18 @@ def test_real_batches_are_hardly_padded(shared):
         assert padded_tokens(buckets, lengths, full=True) == pytest.approx(
             lengths.sum() / (1 - buckets.padding(lengths))
         )
+
+
+def test_beyond_the_most_shapes_there_is_a_new_one_only_for_longer_proteins():
+    lengths = np.random.default_rng(0).integers(30, 900, 5000)
+    known = set(range(64, 64 * (MOST_SHAPES + 1), 64))
+    assert len(known) == MOST_SHAPES
+    assert set(choose_buckets(lengths, 2048, known=known).bounds) <= known
+    longer = choose_buckets(np.append(lengths, 1500), 2048, known=known)
+    assert set(longer.bounds) - known == {1536}
+    # With room for more, the same proteins get shapes of their own.
+    assert not set(choose_buckets(lengths, 2048, known=set(sorted(known)[1:])).bounds) <= known
+
+
+def test_a_known_shape_serves_shorter_proteins():
+    assert choose_buckets(np.array([100, 101, 90]), 2048, shape_tokens=1000, known={128}).bounds == (128,)
