@@ -62,7 +62,7 @@ def draw_lengths(result: dict[str, Any], device: str) -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, rows in split(result["rows"]).items():
         axes.plot([number for number, _ in rows], [row["residue_us"] for _, row in rows], "o-", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="tokens of each protein, in batches of 16,384", ylabel="microseconds per token")
+    axes.set(xscale="log", yscale="log", xlabel="tokens of each protein", ylabel="microseconds per token")
     axes.legend(fontsize=8)
     figure.savefig(DOCS / f"lengths-{device}.png", dpi=110)
 

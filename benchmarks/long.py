@@ -33,7 +33,8 @@ def compare_kinds(lengths: Iterable[int]) -> list[Row]:
     rows = []
     for length in lengths:
         workers = {name: Worker(Stored, folder) for name, folder in PAIR.items()}
-        started = {name: each.ask("prepare", "forward", draw_batch(TOKENS[-1] // length, length)) for name, each in workers.items()}
+        batch = draw_batch(TOKENS[-1] // length, length)
+        started = {name: each.ask("prepare", "forward", batch) for name, each in workers.items()}
         seconds = take_turns({name: lambda each=each: each.ask("run") for name, each in workers.items()}, 5)
         for name, each in workers.items():
             took = float(np.median(seconds[name]))

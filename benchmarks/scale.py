@@ -3,7 +3,8 @@
     python -m benchmarks.scale PROTEINS [--device cpu|gpu] [--quick]
 
 The proteins of the file, of up to 2,046 residues, are repeated under new ids. Every run is a process of its own that
-finds its programs compiled, but for those that only the largest number needs. A rate is that beyond a run of one protein: what starting takes is left out.
+finds its programs compiled, but for those that only the largest number needs. A rate is that beyond a run of one
+protein: what starting takes is left out.
 """
 
 import tempfile
