@@ -2,11 +2,13 @@
 
 import io
 import os
+import re
 from importlib import import_module
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from paths import ROOT
 from reports import assert_report_files
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
@@ -240,6 +242,14 @@ def test_series_differ_and_their_colours_are_told_apart_by_the_colour_blind():
     for number, colour in enumerate(seen):
         others = np.delete(seen, number, axis=0)
         assert np.abs(others - colour).max(axis=1).min() > 0.09
+
+
+@pytest.mark.parametrize("package", ["eqxesm", "conversion", "benchmarks"])
+def test_colours_come_from_one_palette(package):
+    own = re.compile(r"#[0-9A-Fa-f]{6}\b|tab:|tab10|color_sequences")
+    files = [path for path in (ROOT / package).rglob("*.py") if path.name != "drawing.py"]
+    assert files
+    assert not [path.name for path in files if own.search(path.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize(
