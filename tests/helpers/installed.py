@@ -90,7 +90,7 @@ def main(dist: Path) -> None:
             run(scripts(environment) / "python", "-m", "pip", "install", "--quiet", *again, archive, folder=folder)
             use(environment, folder)
             check_types(environment, folder)
-            print(f"{archive.name}: installed, README and eqxesm predict run, types are seen")
+            print(f"{archive.name}: installed, README and eqxesm predict run, types are seen", flush=True)
 
 
 if __name__ == "__main__":
