@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 VENV_ESM := .venv-esm
 
-.PHONY: help predict test test-slow test-esm check format bench clean
+.PHONY: help predict test test-slow test-esm check format package bench clean
 
 help:
 	@echo "make predict    install, then predict the solubility of twenty well-known proteins"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-esm   run the tests against PyPI's esm and its older Hub client, in a second environment"
 	@echo "make check      format, lint, types and import contracts"
 	@echo "make format     correct the format"
+	@echo "make package    build wheel and sdist, and use them as their users do: install, README, predict, type checker"
 	@echo "make bench      measure speed and memory, and write benchmarks/results and docs/speed.md (about two hours)"
 	@echo "make clean      remove both environments"
 
@@ -54,9 +55,15 @@ format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+package: $(VENV)/installed-dev
+	rm -rf dist
+	$(VENV)/bin/python -m build --no-isolation
+	$(VENV)/bin/python -m twine check --strict dist/*
+	$(VENV)/bin/python tests/helpers/installed.py dist
+
 bench: $(VENV)/installed-dev
 	for name in load predict forward train; do $(VENV)/bin/python -m benchmarks.$$name || exit 1; done
 	$(VENV)/bin/python -m benchmarks.document
 
 clean:
-	rm -rf $(VENV) $(VENV_ESM)
+	rm -rf $(VENV) $(VENV_ESM) dist

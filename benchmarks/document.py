@@ -4,66 +4,63 @@ import json
 import re
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from benchmarks.measure import RESULTS, Row, make_table
+from eqxesm.drawing import COLOURS, new_figure, style_series
 
 DOCS = RESULTS.parents[1] / "docs"
 PROGRAMS = ("forward", "train", "load", "predict", "scale", "long", "large")
-
-mpl.use("Agg")
 
 
 def draw(results: dict[str, dict[str, Any]], device: str) -> None:
     """Plot the ratios to torch, and growth with the length."""
     rows = [row for result in results.values() for row in result["rows"] if row["ratio"] is not None][::-1]
     growth = [row for result in results.values() for row in result["rows"] if row["case"].startswith("growth")]
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(11, 0.26 * len(rows) + 1.4), width_ratios=[1.2, 1], layout="constrained"
-    )
+    figure = Figure(figsize=(11, 0.26 * len(rows) + 1.4), layout="constrained")
+    panels = figure.subplot_mosaic([["ratios", "time"], ["ratios", "memory"]], width_ratios=[1.2, 1])
+    for axes in panels.values():
+        axes.spines[["top", "right"]].set_visible(False)
+    left, time, memory = (panels[name] for name in ("ratios", "time", "memory"))
     for number, row in enumerate(rows):
-        left.plot([row["ratio_low"], row["ratio_high"]], [number, number], color="tab:blue", linewidth=2)
-        left.plot(row["ratio"], number, "o", color="tab:blue", markersize=5)
+        left.plot([row["ratio_low"], row["ratio_high"]], [number, number], color=COLOURS[0], linewidth=2)
+        left.plot(row["ratio"], number, "o", color=COLOURS[0], markersize=5)
     left.axvline(1, color="0.5", linewidth=1)
     left.set(xscale="log", xlabel="seconds of torch / ours (more is faster)", ylim=(-0.7, len(rows) - 0.3))
     left.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
     left.minorticks_off()
     left.set_yticks(range(len(rows)), [row["case"] for row in rows], fontsize=8)
     lengths = [int(row["case"].rpartition(" ")[2]) for row in growth]
-    right.plot(lengths, [row["ours_s"] for row in growth], "o-", color="tab:blue")
-    right.set(xscale="log", yscale="log", xlabel="residues of one protein (12x240)", ylabel="seconds of a forward pass")
-    memory = right.twinx()
-    memory.plot(lengths, [row["peak_memory_mb"] for row in growth], "s--", color="tab:orange")
-    memory.set_ylim(0)
-    memory.set_ylabel("peak memory of the process, MB", color="tab:orange")
-    right.yaxis.label.set_color("tab:blue")
+    for axes, key in ((time, "ours_s"), (memory, "peak_memory_mb")):
+        axes.plot(lengths, [row[key] for row in growth], "o-", color=COLOURS[0])
+        axes.set(xscale="log", xlabel="residues of one protein (12x240)")
+    time.set(yscale="log", ylabel="forward pass (seconds)")
+    memory.set(ylim=(0, None), ylabel="peak memory of the process (MB)")
     figure.savefig(DOCS / f"speed-{device}.png", dpi=110)
 
 
 def draw_scale(result: dict[str, Any], device: str) -> None:
     """Plot rate and memory against the number of proteins."""
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    memory = axes.twinx()
-    for color, (name, rows) in zip(mpl.color_sequences["tab10"], split(result["rows"]).items(), strict=False):
-        points = [(number, row) for number, row in rows if row["rate"] is not None]
-        numbers = [number for number, _ in points]
-        axes.plot(numbers, [row["rate"] for _, row in points], "o-", color=color, label=name)
-        memory.plot(numbers, [row["peak_memory_mb"] for _, row in points], "s--", color=color, alpha=0.6)
-    axes.set(xscale="log", yscale="log", xlabel="proteins", ylabel="proteins per second (circles)")
-    memory.set_ylim(0)
-    memory.set_ylabel("peak memory of the process, MB (squares)")
-    axes.legend(fontsize=8)
+    figure, (rate, memory) = new_figure(9, 4, 1, 2)
+    for number, (name, rows) in enumerate(split(result["rows"]).items()):
+        points = [(proteins, row) for proteins, row in rows if row["rate"] is not None]
+        for axes, key in ((rate, "rate"), (memory, "peak_memory_mb")):
+            axes.plot(*zip(*((x, row[key]) for x, row in points), strict=True), label=name, **style_series(number))
+    rate.set(xscale="log", yscale="log", xlabel="proteins", ylabel="proteins per second")
+    memory.set(xscale="log", ylim=(0, None), xlabel="proteins", ylabel="peak memory of the process (MB)")
+    handles = rate.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     figure.savefig(DOCS / f"scale-{device}.png", dpi=110)
 
 
 def draw_lengths(result: dict[str, Any], device: str) -> None:
-    """Plot time per residue against the length."""
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, rows in split(result["rows"]).items():
-        axes.plot([number for number, _ in rows], [row["residue_us"] for _, row in rows], "o-", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="tokens of each protein", ylabel="microseconds per token")
-    axes.legend(fontsize=8)
+    """Plot time per token against the length."""
+    figure, axes = new_figure(6, 4)
+    for number, (name, rows) in enumerate(split(result["rows"]).items()):
+        points = ((length, row["residue_us"]) for length, row in rows)
+        axes.plot(*zip(*points, strict=True), label=name, **style_series(number))
+    axes.set(xscale="log", yscale="log", xlabel="length of each protein (tokens)", ylabel="microseconds per token")
+    axes.legend(fontsize=8, frameon=False)
     figure.savefig(DOCS / f"lengths-{device}.png", dpi=110)
 
 

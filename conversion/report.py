@@ -1,6 +1,5 @@
 """The report of a parity check: a table, a JSON file, a plot."""
 
-import io
 import json
 import platform
 import re
@@ -90,23 +89,28 @@ def save_report(report: dict[str, Any], folder: Path) -> None:
 def draw_report(report: dict[str, Any]) -> bytes:
     """Plot the distance of every rung in every case, as PNG."""
     try:
-        from matplotlib.figure import Figure
+        from eqxesm.drawing import new_figure, style_series, to_bytes
     except ImportError as error:
         raise missing_extra("matplotlib", "convert") from error
-    figure = Figure(figsize=(9, 4.8), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(9, 5.2)
     names = list(report["cases"][0]["rungs"])
     blocks = len(names) - 2
     # The last two are not blocks, so they are set apart.
     places = [*range(blocks), blocks + 1, blocks + 3]
-    for case in report["cases"]:
+    tolerance = report["tolerance"]
+    lowest = tolerance / 100
+    for number, case in enumerate(report["cases"]):
         # A rung that is equal to the bit cannot be drawn on a logarithmic axis.
         distances = [rung["relative_l2"] or float("nan") for rung in case["rungs"].values()]
-        (line,) = axes.plot(places[:blocks], distances[:blocks], marker=".", label=case["name"])
-        axes.plot(places[blocks:], distances[blocks:], ".", color=line.get_color())
-    axes.axhline(report["tolerance"], color="black", linestyle="--", linewidth=1)
-    axes.annotate("tolerance", (0, report["tolerance"]), (0, 3), textcoords="offset points", fontsize=9)
+        lowest = min(lowest, *(each for each in distances if each > 0))
+        style = {**style_series(number), "markersize": 4}
+        axes.plot(places[:blocks], distances[:blocks], label=case["name"], **style)
+        axes.plot(places[blocks:], distances[blocks:], **{**style, "linestyle": "none"})
+    axes.axhline(tolerance, color="black", linestyle="--", linewidth=1)
+    axes.annotate("tolerance", (0, tolerance), (0, 3), textcoords="offset points", fontsize=9)
     axes.set_yscale("log")
+    _, highest = axes.get_ylim()
+    axes.set_ylim(lowest / 1.2, max(highest, 2 * tolerance))
     ticks = range(0, blocks, 5)
     axes.set_xticks([*ticks, *places[blocks:]], [*map(str, ticks), "embedding", "logits"])
     for label in axes.get_xticklabels()[-2:]:
@@ -119,7 +123,5 @@ def draw_report(report: dict[str, Any]) -> bytes:
         fontsize=10,
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
+    figure.legend(loc="outside lower center", ncols=len(report["cases"]), fontsize=9, frameon=False)
+    return to_bytes(figure, "png", 130)

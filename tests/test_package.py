@@ -3,8 +3,10 @@
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import yaml
 from jaxtyping import TypeCheckError
 from paths import ROOT
 
@@ -21,6 +24,7 @@ import eqxesm
 import eqxesm.alphabet
 import heads.pooling
 
+SUPPORTED_VERSIONS = ("3.11", "3.12", "3.13")
 PACKAGES = ("eqxesm", "heads", "conversion")
 PUBLIC = ("eqxesm", "heads", "eqxesm.encoders", "eqxesm.training", "eqxesm.evaluation")
 HEAVY = {
@@ -196,4 +200,77 @@ def test_the_wheel_holds_every_file_of_the_packages(tmp_path):
     assert {f"eqxesm/default/{name}" for name in shipped} <= packaged
     assert "eqxesm = eqxesm.cli.main:start" in scripts
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert "Name: eqxesm" in described
+    for line in (
+        "Name: eqxesm",
+        "License-Expression: Apache-2.0",
+        "Requires-Python: >=3.11",
+        "Description-Content-Type: text/markdown",
+        "Classifier: Typing :: Typed",
+        *(f"Classifier: Programming Language :: Python :: {version}" for version in SUPPORTED_VERSIONS),
+    ):
+        assert line in described.splitlines()
+    # None exists yet.
+    assert "Project-URL" not in described
+
+
+# What is said about the package
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+
+
+def test_version_is_the_same_everywhere():
+    newest = re.search(r"^## ([\d.]+), (\d{4}-\d\d-\d\d|not released yet)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest
+    assert CITATION["version"] == newest[1] == PROJECT["version"]
+    assert ("date-released" in CITATION) == (newest[2] != "not released yet")
+    assert CITATION.get("date-released") in (None, newest[2])
+
+
+def test_citation_names_the_developers_and_what_the_default_model_is_made_of():
+    assert CITATION["cff-version"] == "1.2.0"
+    assert {"title", "message", "abstract", "keywords"} <= set(CITATION)
+    assert CITATION["license"] == PROJECT["license"]
+    assert [author["name"] for author in CITATION["authors"]] == [author["name"] for author in PROJECT["authors"]]
+    (cited,) = re.findall(
+        r"## Citation\n(.*?)Written by", (ROOT / "model_cards/default/README.md").read_text(), re.DOTALL
+    )
+    expected = [line for line in cited.splitlines() if line.startswith("- ")]
+    assert len(CITATION["references"]) == len(expected)
+    for reference, line in zip(CITATION["references"], expected, strict=True):
+        assert reference["title"] in line
+        assert str(reference["year"]) in line
+        author = reference["authors"][0]
+        assert author.get("family-names", author.get("name")) in line
+    # No identifier that the card does not state.
+    assert not re.search(r"\bdoi\b", (ROOT / "CITATION.cff").read_text())
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_have_the_least_permissions_and_pinned_actions(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] in ({}, {"contents": "read"})
+    for name, job in workflow["jobs"].items():
+        allowed = {"id-token": "write"} if (path.stem, name) == ("release", "publish") else {"contents": "read"}
+        assert job.get("permissions", workflow["permissions"]) == allowed
+        assert job["timeout-minutes"] <= 360
+        for step in job["steps"]:
+            assert re.fullmatch(r"[\w.-]+/[\w.-]+@(v\d+|release/v1)", step.get("uses", "a/b@v1"))
+            # A name that somebody chose is never pasted into a script.
+            assert "${{" not in step.get("run", "")
+
+
+def test_workflows_test_three_systems_and_publish_only_tags():
+    tests, release = (
+        yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text()) for name in ("tests", "release")
+    )
+    matrix = tests["jobs"]["fast"]["strategy"]["matrix"]
+    assert {system.partition("-")[0] for system in matrix["os"]} == {"ubuntu", "macos", "windows"}
+    assert matrix["python"] == [SUPPORTED_VERSIONS[0], SUPPORTED_VERSIONS[-1]]
+    # YAML reads `on` as a truth value.
+    assert release[True] == {"push": {"tags": ["v*"]}}
+    assert release["jobs"]["publish"]["environment"] == "pypi"
+    assert release["jobs"]["publish"]["needs"] == "build"

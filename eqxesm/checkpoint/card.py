@@ -10,11 +10,10 @@ import jinja2
 import yaml
 
 from eqxesm.checkpoint.card_edits import note_fields
+from eqxesm.checkpoint.licences import OTHER_LICENCES, licence_fields
 from eqxesm.checkpoint.record import TRAINED_ON, Record
 from eqxesm.config import REPOSITORY
 from eqxesm.errors import InputError, one_line
-
-CARD = "README.md"
 
 HERE = "this folder or repository"
 """What a card calls the checkpoint until it is published."""
@@ -26,6 +25,9 @@ ESMC_CITATION = (
 
 _INTERVAL = re.compile(r"([\d.]+) \((-?[\d.]+) to (-?[\d.]+)\)")
 """A figure with its interval, which tables must not break into lines."""
+
+_ENCODER_TAGS = {"esmc": ["protein-language-model", "esmc", "esm"], "ssm": ["protein-language-model"]}
+"""Tags by the type of the encoder. One-hot features are no language model."""
 
 METRIC_TITLES = {"ece": "calibration error", "covered": "in the interval"}
 """How metrics are called that the Hub does not know."""
@@ -75,6 +77,7 @@ def render_card(sections: Mapping[str, Any], record: Record | None = None) -> st
             citations=_citations(sections, facts),
             features=_name_features(sections),
             here=HERE,
+            licence_links=OTHER_LICENCES,
             parity=_format_parity,
             title=title_metric,
             note=note_fields(fields),
@@ -106,9 +109,7 @@ def _metadata(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> d
     """The fields that the Hub reads; https://huggingface.co/docs/hub/model-cards."""
     has_head, targets = "head" in sections, sections.get("targets")
     provenance, base = sections["provenance"] or {}, sections.get("base")
-    metadata: dict[str, Any] = {"library_name": "eqxesm"}
-    if provenance.get("license"):
-        metadata["license"] = provenance["license"]
+    metadata: dict[str, Any] = {"library_name": "eqxesm", **licence_fields(provenance.get("license"))}
     metadata["pipeline_tag"] = "text-classification" if has_head else "fill-mask"
     origin = str(provenance.get("source", "")).removeprefix(TRAINED_ON)
     if base or (provenance.get("revision") and REPOSITORY.fullmatch(origin)):
@@ -118,7 +119,7 @@ def _metadata(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> d
             metadata["base_model_relation"] = "adapter" if adapter else "finetune"
     metadata["tags"] = ["biology", "protein", "jax", "equinox"]
     metadata["tags"] += ["solubility"] if has_head and not targets else []
-    metadata["tags"] += ["esm"] if sections["encoder"]["type"] == "esmc" else []
+    metadata["tags"] += _ENCODER_TAGS.get(_language_model(sections)["type"], [])
     if not facts or not has_head:
         return metadata
     if sets := facts["training"].get("datasets"):
@@ -169,8 +170,12 @@ def _name_features(sections: Mapping[str, Any]) -> str:
 
 def _citations(sections: Mapping[str, Any], facts: Mapping[str, Any] | None) -> list[str]:
     recorded = facts["training"].get("citations", []) if facts and "head" in sections else []
-    encoder = sections["encoder"].get("encoder", sections["encoder"])
-    return [ESMC_CITATION] * (encoder["type"] == "esmc") + list(recorded)
+    return [ESMC_CITATION] * (_language_model(sections)["type"] == "esmc") + list(recorded)
+
+
+def _language_model(sections: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The encoder, without what puts properties of residues beside it."""
+    return sections["encoder"].get("encoder", sections["encoder"])
 
 
 def _format_parity(reports: Sequence[Mapping[str, Any]]) -> str:

@@ -14,7 +14,7 @@ OURS = ("library_name", "pipeline_tag", "base_model", "base_model_relation", "me
         "model-index")  # fmt: skip
 """Metadata that is always written anew."""
 
-SHARED = ("license", "tags", "datasets")
+SHARED = ("license", "license_name", "license_link", "tags", "datasets")
 """Metadata that people write too. A comment in the card notes what we wrote of it."""
 
 MAX_METADATA = 100_000

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from eqxesm.checkpoint.card import CARD, render_card
+from eqxesm.checkpoint.card import render_card
 from eqxesm.checkpoint.card_edits import merge_cards
 from eqxesm.checkpoint.leaves import named_leaves
-from eqxesm.checkpoint.record import METRICS, PICTURES, SUBJECT, Record, hash_model, make_record
+from eqxesm.checkpoint.record import CARD, METRICS, PICTURES, SUBJECT, Record, hash_model, make_record
 from eqxesm.checkpoint.tensors import (
     INDEX,
     SHARD_BYTES,

@@ -18,6 +18,7 @@ from eqxesm.files import checked_path, read_bytes, read_json
 
 Model = TypeVar("Model")
 
+CARD = "README.md"
 METRICS = "metrics.json"
 PICTURES = ("calibration.png", "parity.png")
 """Pictures that a card may show."""

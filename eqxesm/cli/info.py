@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
-    from eqxesm.checkpoint.card import CARD
+    from eqxesm.checkpoint.record import CARD
     from eqxesm.description import describe_model
     from eqxesm.loading import load_model
     from eqxesm.protein_model import locate_model

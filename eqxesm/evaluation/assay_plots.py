@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from eqxesm.drawing import CHANCE, COLOURS, new_figure, save_figure
 from eqxesm.evaluation.assay import confusion
-from eqxesm.evaluation.plots import CHANCE, COLOURS, new_figure, save_figure
 from eqxesm.targets import COVERED, Target
 
 
@@ -19,11 +19,11 @@ def draw_assay(folder: Path, name: str, target: Target, truth: Any, predicted: A
 
 
 def _draw_numbers(target: Target, truth: Any, predicted: Any) -> Figure:
-    figure, axes = new_figure(4.8, 4.8)
+    figure, axes = new_figure(4.8, 5.2)
     both = np.concatenate([truth, predicted])
     ends = (0.0, 1.0) if target.kind == "fraction" else (float(both.min()), float(both.max()))
     pad = 0.03 * (ends[1] - ends[0] or 1)
-    axes.plot(ends, ends, **CHANCE)
+    axes.plot(ends, ends, label="predicted as measured", **CHANCE)
     if target.margin is not None:
         within = f"within {target.margin:.3g}: {COVERED:.0%} of the validation proteins"
         for side, label in ((-target.margin, within), (target.margin, None)):
@@ -33,8 +33,7 @@ def _draw_numbers(target: Target, truth: Any, predicted: Any) -> Figure:
     axes.plot(truth, predicted, "o", color=COLOURS[0], markersize=size, alpha=opacity, markeredgewidth=0)
     axes.set(xlim=(ends[0] - pad, ends[1] + pad), ylim=(ends[0] - pad, ends[1] + pad), aspect="equal")
     axes.set(xlabel=f"measured {target.title}", ylabel=f"predicted {target.title}", title=f"n = {len(truth):,}")
-    if target.margin is not None:
-        figure.legend(loc="outside lower center", frameon=False, fontsize="small")
+    figure.legend(loc="outside lower center", frameon=False, fontsize="small")
     return figure
 
 
@@ -52,7 +51,8 @@ def _draw_classes(target: Target, truth: Any, predicted: Any) -> Figure:
         for (row, column), share in np.ndenumerate(shares):
             if counts[row].sum():
                 colour = "white" if float(share) > 0.6 else "black"
-                axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
+                text = f"{counts[row, column]:,.0f}\n{share:.0%}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     upright = max(map(len, target.classes)) > 3
     axes.set_xticks(range(number), target.classes, rotation=90 if upright else 0, fontsize=8)
     axes.set_yticks(range(number), target.classes, fontsize=8)

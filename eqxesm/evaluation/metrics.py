@@ -69,6 +69,14 @@ def format_interval(interval: Mapping[str, float] | None) -> str | None:
     return f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
+def share_interval(share: float, number: int) -> tuple[float, float]:
+    """The 95% interval of a share of so many proteins. Wilson 1927, doi:10.1080/01621459.1927.10502953."""
+    spread = 1.959964**2 / number
+    centre = share + spread / 2
+    half = (spread * (share * (1 - share) + spread / 4)) ** 0.5
+    return (centre - half) / (1 + spread), (centre + half) / (1 + spread)
+
+
 def expected_calibration_error(
     labels: Labels, probabilities: Probabilities, weights: Probabilities | None = None
 ) -> float:

@@ -8,9 +8,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eqxesm.checkpoint.card import CARD, HERE
+from eqxesm.checkpoint.card import HERE
 from eqxesm.checkpoint.card_edits import merge_cards, replace_name
 from eqxesm.checkpoint.folder import CONFIG, FILES, SMALL_FILES, keep_words
+from eqxesm.checkpoint.record import CARD
 from eqxesm.checkpoint.tensors import INDEX, weight_files
 from eqxesm.config import COMMIT
 from eqxesm.errors import InputError, at

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from matplotlib.ticker import MaxNLocator
 
-from eqxesm.evaluation.plots import SERIES, new_figure, save_figure
+from eqxesm.drawing import CHANCE, COLOURS, metric_limits, new_figure, save_figure, style_series
 from eqxesm.files import make_folder, write_file
 from eqxesm.training.compare import METRICS, Comparison
 
@@ -140,41 +140,54 @@ def _between(interval: Sequence[float]) -> str:
     return f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
-def _draw_scores(result: Mapping[str, Any]) -> Any:
-    names = [row["encoder"] for row in result["overall"]]
-    figure, panels = new_figure(
-        10, 0.9 + 0.28 * len(names) * -(-len(result["tasks"]) // 3) + 1, -(-len(result["tasks"]) // 3), 3, sharey=True
-    )
-    panels = np.ravel(panels)
-    for axes, task in zip(panels, result["tasks"], strict=False):
-        for place, name in enumerate(reversed(names)):
-            row = next(each for each in result["rows"] if (each["encoder"], each["task"]) == (name, task))
-            value = row["scores"][row["metric"]]
-            low, high = row["interval"]
-            axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color="#0072B2", markersize=4)
-        axes.set(title=task, xlabel=row["metric"], yticks=range(len(names)), yticklabels=names[::-1])
-        axes.title.set_fontsize("medium")
-    for axes in panels[len(result["tasks"]) :]:
+def _task_panels(tasks: Sequence[str], height: float, **options: Any) -> tuple[Any, list[Any]]:
+    """A figure with a panel for each task, three in a row."""
+    columns = min(3, len(tasks))
+    lines = -(-len(tasks) // columns)
+    figure, panels = new_figure(1 + 3.2 * columns, height * lines + 0.9, lines, columns, **options)
+    panels = list(np.ravel(panels))
+    for axes, task in zip(panels, tasks, strict=False):
+        axes.set_title(task, fontsize="medium")
+    for axes in panels[len(tasks) :]:
         axes.set_visible(False)
+    return figure, panels[: len(tasks)]
+
+
+def _draw_scores(result: Mapping[str, Any]) -> Any:
+    names = [row["encoder"] for row in result["overall"]][::-1]
+    found = {(row["encoder"], row["task"]): row for row in result["rows"]}
+    figure, panels = _task_panels(result["tasks"], 0.9 + 0.28 * len(names), sharey=True)
+    for axes, task in zip(panels, result["tasks"], strict=True):
+        for place, name in enumerate(names):
+            row = found[name, task]
+            value, (low, high) = row["scores"][row["metric"]], row["interval"]
+            sides = np.clip([[value - low], [high - value]], 0, None)
+            axes.errorbar(value, place, xerr=sides, fmt="o", color=COLOURS[0], markersize=4)
+        metric = found[names[0], task]["metric"]
+        axes.set(xlim=metric_limits(metric), xlabel=f"{metric} (95% interval)")
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(axis="x", color="0.9")
     return figure
 
 
 def _draw_costs(result: Mapping[str, Any]) -> Any:
-    figure, panels = new_figure(9, 3.8, 1, 2, sharey=True)
-    for axes, key, label in zip(
-        panels,
-        ("parameters", "seconds_per_protein"),
-        ("parameters", "seconds per protein, compilation included"),
-        strict=True,
-    ):
+    figure, panels = new_figure(9, 4.2, 1, 2, sharey=True)
+    costs = {"parameters": "parameters", "seconds_per_protein": "seconds per protein, compilation included"}
+    for axes, (key, label) in zip(panels, costs.items(), strict=True):
         for number, row in enumerate(result["overall"]):
-            style = {**SERIES[number % len(SERIES)], "linestyle": ""}
-            axes.plot(
-                max(row[key], 1 if key == "parameters" else 1e-6), row["mean_difference"], label=row["encoder"], **style
-            )
-        axes.axhline(0, color="0.6", linewidth=1, linestyle=":")
-        axes.set(xscale="log", xlabel=label)
-    panels[0].set_ylabel(f"mean difference to {result['reference']}")
+            sides = np.abs(np.subtract(row["interval"], row["mean_difference"]))[:, None]
+            style = {**style_series(number), "linestyle": "none"}
+            axes.errorbar(row[key], row["mean_difference"], yerr=sides, capsize=2, label=row["encoder"], **style)
+        axes.axhline(0, **CHANCE)
+        known = [row[key] for row in result["overall"]]
+        axes.set_xscale("log")
+        if not all(known):
+            # What costs nothing is at 0, which a logarithm does not have.
+            linear = 10 ** np.floor(np.log10(min(filter(None, known), default=1)) - 1)
+            axes.set_xscale("symlog", linthresh=linear)
+            axes.set_xlim(-0.5 * linear, 2 * max(known))
+        axes.set_xlabel(label)
+    panels[0].set_ylabel(f"mean difference to {result['reference']}\n(95% interval)")
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize="small"
     )
@@ -182,12 +195,17 @@ def _draw_costs(result: Mapping[str, Any]) -> Any:
 
 
 def _draw_layers(result: Mapping[str, Any]) -> Any:
-    figure, axes = new_figure(6.5, 4.2)
     shown = [row for row in result["rows"] if row["layers"]]
-    for number, row in enumerate(shown):
-        label = f"{row['encoder']}, {row['task']} ({row['metric']})"
-        axes.plot(range(len(row["layers"])), row["layers"], label=label, **SERIES[number % len(SERIES)])
-    axes.set(xlabel="layer (0 is the embedding)", ylabel="score")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    names = list(dict.fromkeys(row["encoder"] for row in shown))
+    tasks = list(dict.fromkeys(row["task"] for row in shown))
+    figure, panels = _task_panels(tasks, 2.6)
+    for axes, task in zip(panels, tasks, strict=True):
+        for row in (row for row in shown if row["task"] == task):
+            style = {**style_series(names.index(row["encoder"])), "markersize": 4}
+            axes.plot(range(len(row["layers"])), row["layers"], label=row["encoder"], **style)
+            axes.set(ylim=metric_limits(row["metric"]), ylabel=row["metric"])
+        axes.set_xlabel("layer (0 is the embedding)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure

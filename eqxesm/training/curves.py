@@ -2,17 +2,14 @@
 
 import textwrap
 from collections.abc import Sequence
-from itertools import cycle, product, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from eqxesm.evaluation.plots import COLOURS, LABEL_WIDTH, new_figure, save_figure
+from eqxesm.drawing import CHANCE, LABEL_WIDTH, MANY, loss_limits, metric_limits, new_figure, save_figure, style_series
 from eqxesm.training.state import Epoch, Scores
-
-LINES = ("-", "--", "-.")
-"""Line styles, the next one when all colours are used."""
 
 COLUMN_WIDTH = 16
 """Characters of a set's columns in the table. A longer name is wrapped."""
@@ -83,14 +80,19 @@ def draw_curves(folder: Path, epochs: Sequence[Epoch]) -> None:
     figure, panels = new_figure(4 * len(measured), 3.4 + 0.2 * lines, 1, len(measured))
     numbers = [epoch.number for epoch in epochs]
     panels = np.atleast_1d(panels)
+    marker = {} if len(epochs) <= MANY else {"marker": ""}
     for axes, value in zip(panels, measured, strict=True):
-        for name, label, (line, colour) in zip(sets, labels, cycle(product(LINES, COLOURS)), strict=False):
+        for number, (name, label) in enumerate(zip(sets, labels, strict=True)):
             values = [getattr(_scores_by_set(epoch)[name], value) for epoch in epochs]
-            axes.plot(numbers, values, color=colour, linestyle=line, marker=".", markersize=4, label=label)
-        axes.axvline(best_epoch(epochs), color="0.6", linewidth=1, linestyle=":", zorder=0, label=BEST)
+            axes.plot(numbers, values, markersize=4, label=label, **{**style_series(number), **marker})
+        axes.axvline(best_epoch(epochs), label=BEST, zorder=0, **CHANCE)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-        ylabel = "cross-entropy (nats)" if value == "loss" and len(measured) > 1 else value
-        axes.set(xlim=(0.5, len(epochs) + 0.5), xlabel="epoch", ylabel=ylabel)
+        axes.set(xlim=(0.5, len(epochs) + 0.5), xlabel="epoch")
+        if value == "accuracy":
+            axes.set(ylim=metric_limits("accuracy"), ylabel="accuracy")
+    losses = [scores.loss for epoch in epochs for scores in _scores_by_set(epoch).values()]
+    title = "cross-entropy (nats)" if len(measured) > 1 else "loss (nats, or half the\nsquared error of numbers)"
+    panels[0].set(ylim=loss_limits(losses), ylabel=title)
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", frameon=False, fontsize="small")
     save_figure(figure, folder, "curves")

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.ticker import MaxNLocator
 
 from eqxesm.alphabet import FIRST_RESIDUE, PAD, STANDARD_RESIDUES
 from eqxesm.data.corpus import Rows
 from eqxesm.data.hygiene_report import format_counts
+from eqxesm.drawing import MANY, new_figure, save_figure, style_series
 from eqxesm.evaluation.ngrams import RESIDUE_KINDS, NGrams
-from eqxesm.evaluation.plots import COLOURS, new_figure, save_figure
 from eqxesm.training.masked_lm import LossSums
 from eqxesm.training.pretrain_recipe import PretrainRecipe
 from eqxesm.training.pretrain_state import Look, best_look
@@ -111,18 +112,27 @@ def format_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+EVEN_GUESS = len(STANDARD_RESIDUES)
+"""Perplexity of a guess by nothing; the axis of the picture starts at 1 and goes at least as far."""
+
+
 def draw_curve(folder: Path, looks: Sequence[Look], result: Mapping[str, Any]) -> None:
     """Draw perplexity by residues read, as `curve.png` and `curve.svg`."""
-    figure, axes = new_figure(6.5, 4)
+    figure, axes = new_figure(6.5, 4.4)
     tokens = [look.tokens / 1e6 for look in looks]
-    for name, colour in (("training", COLOURS[0]), ("validation", COLOURS[1])):
-        values = [np.exp(getattr(look, name).loss) for look in looks]
-        axes.plot(tokens, values, color=colour, marker=".", label=name)
+    marker = {} if len(looks) <= MANY else {"marker": ""}
+    top = EVEN_GUESS
+    for number, name in enumerate(("training", "validation")):
+        values = [float(np.exp(getattr(look, name).loss)) for look in looks]
+        top = max(top, *values)
+        axes.plot(tokens, values, label=name, **{**style_series(number), "markersize": 4, **marker})
     for name, line in (("unigram", ":"), ("trigram", "--")):
         level = result["validation"][0][name]["perplexity"]
         axes.axhline(level, color="0.5", linewidth=1, linestyle=line, label=f"validation, by {GUESSERS[name]}")
     axes.set(xlabel="residues read (millions)", ylabel="perplexity of hidden residues", xlim=(0, None))
-    axes.legend(frameon=False, fontsize="small")
+    axes.set_ylim(1, 1.05 * top)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
     save_figure(figure, folder, "curve")
 
 

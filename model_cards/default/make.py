@@ -23,10 +23,9 @@ from record import make_record
 from scipy.special import expit
 
 from eqxesm import ESMC, Calibration, SolubilityModel, Tokenizer
-from eqxesm.checkpoint.card import CARD
 from eqxesm.checkpoint.card import HERE as HERE_NAMED
 from eqxesm.checkpoint.card_edits import replace_name
-from eqxesm.checkpoint.record import METRICS, About, Provenance
+from eqxesm.checkpoint.record import CARD, METRICS, About, Provenance
 from eqxesm.data.cleaning import Cleaning
 from eqxesm.domain import Domain
 from eqxesm.encoders import WithProperties

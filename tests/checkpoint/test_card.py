@@ -12,6 +12,7 @@ from eqxesm import ESMC, ESMCConfig, InputError, OneHot, SolubilityModel
 from eqxesm.checkpoint.card import HERE, HUB_METRICS, render_card
 from eqxesm.checkpoint.card_edits import merge_cards, replace_name
 from eqxesm.checkpoint.folder import read_config
+from eqxesm.checkpoint.licences import read_licence
 from eqxesm.checkpoint.record import Record, read_record
 from eqxesm.data.proteins import read_proteins
 from eqxesm.evaluation import evaluate
@@ -147,6 +148,59 @@ def test_a_trained_model_has_the_licence_of_its_encoder():
     assert fields["license"] == "mit"
     assert fields["base_model"] == "biohub/ESMC-300M"
     assert fields["base_model_relation"] == "finetune"
+    assert "license_name" not in fields
+
+
+@pytest.mark.parametrize(
+    ("repository", "name"),
+    [
+        ("EvolutionaryScale/esmc-300m-2024-12", "cambrian-open-license-agreement"),
+        ("EvolutionaryScale/esmc-600m-2024-12", "cambrian-non-commercial-license-agreement"),
+    ],
+)
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_licence_that_the_hub_does_not_know_is_named_with_its_text(repository, name, trained, tmp_path):
+    front_matter = f"library_name: esm\nlicense: other\nlicense_name: {name}\nlicense_link: LICENSE.md\n"
+    (tmp_path / "README.md").write_text(f"---\n{front_matter}---\n# ESM-C\n")
+    licence = read_licence(tmp_path)
+    assert licence == name
+    provenance = {"source": repository, "revision": "a" * 40, "sha256": [], "license": licence}
+    if trained:
+        _, sections, _ = read_default()
+        sections = {**sections, "provenance": {**provenance, "source": f"trained on top of {repository}"}}
+    else:
+        sections = {**read_config(CARDS / "encoder"), "provenance": provenance}
+    card = render_card(sections)
+    fields = front(card)
+    link = f"https://www.evolutionaryscale.ai/policies/{name}"
+    assert (fields["license"], fields["license_name"], fields["license_link"]) == ("other", name, link)
+    assert f"- Licence: [{name}]({link})\n- Copyright lines and notices" in card
+    # When it rests on other weights one day, nothing is left of the old terms.
+    renewed = front(merge_cards(render_card({**sections, "provenance": {**provenance, "license": "mit"}}), card))
+    assert renewed["license"] == "mit"
+    assert not {"license_name", "license_link"} & set(renewed)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "own"),
+    [
+        ({"type": "esmc"}, {"protein-language-model", "esmc", "esm"}),
+        ({"type": "ssm"}, {"protein-language-model"}),
+        ({"type": "one_hot"}, set()),
+        ({"type": "with_properties", "encoder": {"type": "esmc"}}, {"protein-language-model", "esmc", "esm"}),
+        ({"type": "with_properties", "encoder": {"type": "one_hot"}}, set()),
+    ],
+)
+def test_tags_say_what_the_encoder_is(encoder, own):
+    _, sections, record = read_default()
+    tags = front(render_card({**sections, "encoder": encoder}, record))["tags"]
+    assert sorted(tags) == sorted({"biology", "protein", "jax", "equinox", "solubility"} | own)
+
+
+@pytest.mark.parametrize("name", ["encoder", "ssm"])
+def test_the_cards_of_pretrained_encoders_are_rendered_from_their_records(name):
+    folder = CARDS / name
+    assert (folder / "README.md").read_text() == render_card(read_config(folder), read_record(folder))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +273,7 @@ def test_figures_of_another_model_do_not_stay(ahead):
     merged = merge_cards(render_card(bare), old)
     fields = front(merged)
     assert set(fields) == {"library_name", "pipeline_tag", "tags", "license"}
-    assert fields["tags"] == ["biology", "protein", "jax", "equinox", "solubility", "mine"]
+    assert fields["tags"] == [*front(render_card(bare))["tags"], "mine"]
     assert fields["license"] == "dc-by-4.0", "a person changed it"
     figure = f"{record.facts['evaluation']['sets'][0]['rows'][0]['metrics']['auroc']['value']:.3f}"
     assert figure in old

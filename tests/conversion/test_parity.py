@@ -16,13 +16,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from originals import TINY, write_state
+from paths import ROOT
 from safetensors.numpy import load_file
 
 from conversion import ladder, parity
 from conversion.compare import compare, distance, find_failures
 from conversion.originals import find_original
 from conversion.panel import make_cases
-from conversion.report import format_report, save_report
+from conversion.report import draw_report, format_report, save_report
 from eqxesm import ESMC, ESMCConfig, InputError
 from eqxesm.alphabet import PAD, RESIDUES, VOCAB_SIZE
 from eqxesm.checkpoint.leaves import named_leaves
@@ -109,6 +110,23 @@ def test_a_right_port_passes(check, tmp_path, dtype):
     assert perplexity["ours"] == pytest.approx(perplexity["theirs"], rel=1e-2)
     if dtype == "float32":
         assert perplexity["ours"] == pytest.approx(perplexity["theirs"], rel=1e-5)
+
+
+def test_pictures_of_one_precision_share_an_axis(monkeypatch):
+    figures = []
+    monkeypatch.setattr("eqxesm.drawing.to_bytes", lambda figure, *_: figures.append(figure) or b"")
+    for name in ("esmc_300m-float32-cpu-transformers", "esmc_600m-float32-gpu-transformers"):
+        report = json.loads((ROOT / "model_cards" / "parity" / f"{name}.json").read_text())
+        draw_report(report)
+        axes, cases = figures[-1].axes[0], len(report["cases"])
+        names = [text.get_text() for text in figures[-1].legends[0].get_texts()]
+        assert names == [case["name"] for case in report["cases"]]
+        drawn = [line for line in axes.lines if line.get_label() in names]
+        assert len({(line.get_color(), line.get_marker()) for line in drawn}) == cases
+    first, second = (figure.axes[0].get_ylim() for figure in figures)
+    assert first == pytest.approx(second)
+    assert first[0] < report["tolerance"] / 100
+    assert first[1] > report["tolerance"]
 
 
 def approximate_gelu(monkeypatch):

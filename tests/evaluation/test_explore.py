@@ -117,7 +117,7 @@ def test_pictures_show_the_numbers(explored):
         assert axes.get_title(loc="left") == residue
         xs, ys = axes.containers[0].lines[0].get_data()
         rows = found["residues"][residue]
-        assert list(xs) == pytest.approx([100 * row["frequency"] for row in rows])
+        assert list(xs) == pytest.approx([row["frequency"] for row in rows])
         assert list(ys) == [row["soluble_share"] for row in rows]
     (axes,) = explore_plots._draw_constructs(found).axes
     labels = [tick.get_text() for tick in axes.get_yticklabels()]

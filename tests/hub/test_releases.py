@@ -22,6 +22,7 @@ from eqxesm.checkpoint.leaves import fingerprint
 from eqxesm.checkpoint.record import Base
 from eqxesm.cli.main import main
 from eqxesm.encoders import PRESETS
+from eqxesm.encoders.published.reader import open_published
 from eqxesm.encoders.published.table import LAYOUTS
 from eqxesm.hub.releases import RELEASES
 from eqxesm.training.recipe import Pretrained, build_encoder, check_pretrained
@@ -95,6 +96,20 @@ def test_any_other_repository_is_loaded_too_under_the_licence_of_its_card(states
     assert loaded.about.provenance.license == "mit"
     assert loaded.about.base == Base("Synthyra/ESMplusplus_small", "1" * 40)
     assert_same(loaded, jax.tree.map(lambda leaf: leaf.astype("bfloat16"), encoder))
+
+
+def test_the_first_release_is_under_its_own_licence(states, hub, tmp_path):
+    name, licence = "EvolutionaryScale/esmc-600m-2024-12", "cambrian-non-commercial-license-agreement"
+    card = f"---\nlicense: other\nlicense_name: {licence}\n---\n# ESM-C\n".encode()
+    put_repository(hub, name, "2" * 40, {**as_files(states["legacy"]), "README.md": card})
+    loaded = ESMC.from_pretrained(name)
+    assert loaded.about.provenance.license == licence
+    assert open_published(SIZE, name).license == licence
+    assert open_published(SIZE, f"{name}@{'2' * 40}").license == licence
+    loaded.save_pretrained(tmp_path / "saved")
+    text = (tmp_path / "saved" / "README.md").read_text()
+    assert f"license: other\nlicense_name: {licence}\nlicense_link: https://www.evolutionaryscale.ai/" in text
+    assert "license: mit" not in text
 
 
 def test_a_folder_of_shards_is_loaded_too(states, encoder, tmp_path):

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from eqxesm import ESMC, ESMCConfig, InputError, OneHot, Tokenizer
 from eqxesm.cli.main import main
 from eqxesm.training import compare as module
+from eqxesm.training import compare_report
 from eqxesm.training.compare import Comparison, NamedEncoder, featurise, predict_tests, run_comparison
 from eqxesm.training.compare_report import describe
 from eqxesm.training.recipe import read_recipe
@@ -272,3 +273,37 @@ def test_comparison_is_refused(tmp_path, old, new, message):
     (tmp_path / "encoders.toml").write_text(TOML.replace(old, new, 1))
     with pytest.raises(InputError, match=message):
         read_recipe(tmp_path / "encoders.toml", kind=Comparison)
+
+
+def made_up(parameters: list[int]) -> dict:
+    """A result of as many encoders on two tasks."""
+    names = [f"encoder {number}" for number in range(len(parameters))]
+    rows = [
+        {"encoder": name, "task": task, "metric": metric, "scores": {metric: 0.7}, "interval": [0.6, 0.75],
+         "layers": [0.5, 0.6, 0.7] if task == "a" else []}
+        for name in names for task, metric in (("a", "AUROC"), ("b", "Spearman"))
+    ]  # fmt: skip
+    overall = [
+        {"encoder": name, "mean_difference": 0.1, "interval": [0.05, 0.2], "parameters": count,
+         "seconds_per_protein": 0.01} for name, count in zip(names, parameters, strict=True)
+    ]  # fmt: skip
+    return {"reference": names[0], "tasks": ["a", "b"], "rows": rows, "overall": overall}
+
+
+def test_pictures_show_whole_ranges_and_intervals():
+    result = made_up([0, *(10**number for number in range(1, 10))])
+    scores = compare_report._draw_scores(result)
+    assert [axes.get_xlim() for axes in scores.axes] == [pytest.approx((-0.02, 1.02)), pytest.approx((-1.04, 1.04))]
+    (layers,) = compare_report._draw_layers(result).axes
+    assert layers.get_ylim() == pytest.approx((-0.02, 1.02))
+    costs = compare_report._draw_costs(result)
+    parameters, seconds = costs.axes
+    assert (parameters.get_xscale(), seconds.get_xscale()) == ("symlog", "log")
+    points = [container.lines[0] for container in parameters.containers]
+    # An encoder without parameters is at 0, inside the picture.
+    assert [point.get_xdata()[0] for point in points] == [row["parameters"] for row in result["overall"]]
+    assert parameters.get_xlim()[0] < 0
+    for container in parameters.containers:
+        ((low, high),) = (segment[:, 1] for segment in container.lines[2][0].get_segments())
+        assert (low, high) == pytest.approx((0.05, 0.2))
+    assert len({(point.get_color(), point.get_marker()) for point in points}) == len(points)

@@ -94,7 +94,7 @@ def test_curves_show_every_set_and_leave_room_for_the_legend(count, tests, tmp_p
             np.testing.assert_array_equal(line.get_ydata(), [getattr(each[name], value) for each in sets])
         assert best.get_xdata() == [count, count]
         # No two sets look the same, and no tick is between two epochs.
-        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(lines)
+        assert len({(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}) == len(lines)
         low, high = axes.get_xlim()
         ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
         assert ticks == [round(tick) for tick in ticks]
@@ -107,3 +107,21 @@ def test_curves_show_every_set_and_leave_room_for_the_legend(count, tests, tmp_p
     assert min(panel.height for panel in panels) > 0.4 * 3.4 * figure.dpi
     assert imread(tmp_path / "curves.png").shape[1] == 1200
     assert (tmp_path / "curves.svg").read_text().startswith("<?xml")
+
+
+def test_curves_of_two_runs_have_the_same_axes(tmp_path, monkeypatch):
+    for name, losses in (("a", [0.69, 0.4, 0.5]), ("b", [0.93, 0.9])):
+        (tmp_path / name).mkdir()
+        loss, accuracy = drawn(monkeypatch, tmp_path / name, make_epochs(losses, [])).axes
+        assert loss.get_ylim() == (0, 1)
+        assert accuracy.get_ylim() == pytest.approx((-0.02, 1.02))
+        monkeypatch.undo()
+
+
+def test_long_runs_are_lines_without_markers(tmp_path, monkeypatch):
+    for count, marked in ((3, True), (300, False)):
+        (tmp_path / str(count)).mkdir()
+        figure = drawn(monkeypatch, tmp_path / str(count), make_epochs([0.5] * count, []))
+        lines = figure.axes[0].get_lines()[:2]
+        assert [line.get_marker() not in ("", "None") for line in lines] == [marked] * 2
+        monkeypatch.undo()

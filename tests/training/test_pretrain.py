@@ -17,12 +17,15 @@ from eqxesm.cli.main import main
 from eqxesm.data.corpus import CorpusConfig, Rows
 from eqxesm.encoders import SSMConfig, load_encoder
 from eqxesm.training import pretrain as module
+from eqxesm.training import pretrain_report
 from eqxesm.training.config import PretrainConfig
 from eqxesm.training.devices import make_mesh
 from eqxesm.training.masked_lm import measure, score_rows
 from eqxesm.training.pretrain import pretrain, put_rows, split
 from eqxesm.training.pretrain_recipe import PretrainRecipe
+from eqxesm.training.pretrain_state import Look
 from eqxesm.training.recipe import read_recipe
+from eqxesm.training.state import Scores
 
 pytestmark = pytest.mark.usefixtures("few_shuffled")
 
@@ -264,3 +267,16 @@ def test_command_prints_a_table(corpus, tmp_path, capsys):
     assert [line.split()[0] for line in lines[4:]] == ["3", "6"]
     assert main([*arguments, "--no-compilation-cache"]) == 2
     assert "holds a run. Add --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("first", "top"), [(19.0, 21.0), (64.0, 67.2)])
+def test_the_axis_of_the_curve_holds_every_guess(first, top, tmp_path, monkeypatch):
+    looks = [
+        Look(number, 1000 * number, Scores(float(np.log(first / number)), 0.1), Scores(2.9, 0.1), 1e-3, 1.0, 1.0)
+        for number in (1, 2)
+    ]
+    figures = []
+    monkeypatch.setattr(pretrain_report, "save_figure", lambda figure, *_: figures.append(figure))
+    guesses = {name: {"perplexity": 17.0} for name in ("unigram", "trigram")}
+    pretrain_report.draw_curve(tmp_path, looks, {"validation": [guesses]})
+    assert figures[0].axes[0].get_ylim() == pytest.approx((1, top))

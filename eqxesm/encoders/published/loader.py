@@ -1,21 +1,20 @@
 """Published checkpoints as `ESMC.from_pretrained` loads them: safetensors, mostly in the cache of the Hub's client."""
 
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from eqxesm.checkpoint.card import CARD
 from eqxesm.checkpoint.folder import CONFIG
+from eqxesm.checkpoint.licences import read_licence
 from eqxesm.checkpoint.record import Provenance
 from eqxesm.checkpoint.tensors import INDEX, WEIGHTS, open_folder
 from eqxesm.encoders.config import ESMCConfig
 from eqxesm.encoders.published.layouts import find_layout, leaf_shapes
 from eqxesm.encoders.published.reader import leaf_parts, open_local, understand
-from eqxesm.files import checked_path, read_bytes, read_text
+from eqxesm.files import checked_path, read_bytes
 from eqxesm.hub.download import commit_of
 from eqxesm.hub.releases import find_release
 
@@ -45,7 +44,7 @@ def load_published(folder: Path, repository: str | None, dtype: np.dtype | None)
     release, commit = find_release(repository), commit_of(folder) if repository else None
     # The licence of a release is known for the commit that was reviewed.
     reviewed = release is not None and release.revision == commit
-    license_ = release.license if release and reviewed else _read_license(folder)
+    license_ = release.license if release and reviewed else read_licence(folder)
     checkpoint = open_local(folder, repository or str(folder), commit, license_)
     layout, config = understand(release.size if release else None, checkpoint)
     at = f" at {commit}" if commit else ""
@@ -60,12 +59,3 @@ def load_published(folder: Path, repository: str | None, dtype: np.dtype | None)
             rows[layer] = block
         leaves[name] = jax.device_put(leaf)
     return PublishedEncoder(config, leaves, Provenance(checkpoint.name, commit, checkpoint.hashes(), license_))
-
-
-def _read_license(folder: Path) -> str | None:
-    """The licence that the card of a repository states."""
-    if not (folder / CARD).is_file():
-        return None
-    front = re.match(r"---\n(.*?)\n---", read_text(checked_path(folder, CARD)), re.DOTALL)
-    found = front and re.search(r"^license: *['\"]?([\w.-]+)", front[1], re.MULTILINE)
-    return found[1] if found else None

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
+from eqxesm.checkpoint.licences import read_licence
+from eqxesm.checkpoint.record import CARD
 from eqxesm.checkpoint.tensors import INDEX, WEIGHTS, Parts, TensorSpec, open_file, open_folder
 from eqxesm.config import REPOSITORY
 from eqxesm.encoders.config import ESMCConfig
@@ -24,7 +26,7 @@ from eqxesm.hub.releases import RELEASES
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 """Precisions that an encoder is stored in."""
 
-PATTERNS = ("*.json", "*.safetensors", "*.pth")
+PATTERNS = ("*.json", "*.safetensors", "*.pth", CARD)
 """Files of a repository that are fetched."""
 
 EXTRA_STATE = "._extra_state"
@@ -104,7 +106,7 @@ def open_published(size: str, source: str | None, open_pth: OpenPth | None = Non
             raise InputError(f"{source}: not found, and not the name of a Hub repository")
         revision = named or None
         path = download(name, revision, PATTERNS)
-    return open_local(path, name, revision, license_, open_pth)
+    return open_local(path, name, revision, license_ or read_licence(path), open_pth)
 
 
 def open_local(
