@@ -32,9 +32,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     if options.space:
-        from eqxesm.web.space import write_space
+        with needs_extra("web"):
+            from eqxesm.web.space import write_space
 
-        write_space(options.space, options.model, options.revision)
+            write_space(options.space, options.model, options.revision)
         print(f"Space written: {options.space}", file=sys.stderr)
         return
     with needs_extra("web"):

@@ -53,7 +53,7 @@ def make_page(service: Service, name: str) -> gr.Blocks:
     """The page of a model, by the name that people know it by."""
     with gr.Blocks(title="eqxesm: protein solubility", analytics_enabled=False) as page:
         gr.HTML(words.show_introduction(service, name))
-        if service.explains:
+        if service.solubility:
             with gr.Tab("Proteins"):
                 _add_proteins(service)
             with gr.Tab("One protein"):

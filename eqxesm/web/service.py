@@ -39,7 +39,8 @@ class Service:
         self.model = model
         # One protein at a time, so that there is one shape for each length.
         self._predictor = make_predictor(model, windows=False, strict=False, tokens_per_batch=1)
-        self.explains, self.has_language_model = isinstance(model, SolubilityModel), False
+        self.solubility = model if isinstance(model, SolubilityModel) else None
+        self.has_language_model = False
         if isinstance(model, SolubilityModel):
             self._language_model = find_language_model(model)
             self.has_language_model = self._language_model is not None
@@ -50,7 +51,7 @@ class Service:
         """What is compiled before the first request: workers, and the tokens of a protein."""
         most = int(self.model.max_residues) + 2
         programs: list[tuple[Worker, int]] = [(self._predictor, each) for each in _within(LENGTHS, most)]
-        if self.explains:
+        if self.solubility:
             programs += [(w, each) for each in _within(ONE_LENGTHS, most) for w in (self._explainer, self._scanner)]
         return programs
 
@@ -85,7 +86,8 @@ class Service:
         passes = DESIGN_RESIDUES // max(1, len(record.protein.residues))
         effort = Effort(budget=min(MOST_PASSES, max(FEWEST_PASSES, passes)), proposals=PROPOSALS)
         constraints = Constraints(int(mutations), positions, letters)
-        designer = Designer(self.model, self._language_model, constraints, effort)
+        assert self.solubility is not None, "the page of an assay has no designs"
+        designer = Designer(self.solubility, self._language_model, constraints, effort)
         return self._run(designer, [record])
 
     def _run(self, worker: Worker, records: Sequence[Record], *, more: bool = False) -> Any:

@@ -21,7 +21,7 @@ ONE_LIMITS = f"FASTA with one record, or the sequence alone; at most {MAX_ONE:,}
 def show_introduction(service: Service, name: str) -> str:
     """What the page is for, by which model, and how far to trust it."""
     task = "The probability that a protein is soluble when it is expressed in <i>E. coli</i>, from its sequence."
-    if not service.explains:
+    if service.solubility is None:
         task = "What a model that was trained on an assay predicts of a protein, from its sequence."
     weak = f" {WEAK[0].upper()}{WEAK[1:]}" if name == DEFAULT else ""
     return (
@@ -37,7 +37,7 @@ def show_meanings(service: Service) -> str:
 
 def _meanings(service: Service) -> dict[str, str]:
     told = describe_model(service.model)
-    if not service.explains:
+    if service.solubility is None:
         predicted = {name: escape(text) for name, text in told.items() if name.startswith("predicts ")}
         return {**predicted, "note": _NOTE, **_cautions(told)}
     interval = escape(told.get("interval", "This model has none, so the columns are empty."))
@@ -45,7 +45,7 @@ def _meanings(service: Service) -> dict[str, str]:
     meanings = {
         "probability": "Between 0 and 1, calibrated: of proteins with 0.7, about 7 in 10 were soluble among held-out "
         "proteins like those the model was trained on. Your host, temperature and construct may differ.",
-        "soluble": f"Yes, if the probability is at least {service.model.calibration.threshold:.2f}.",
+        "soluble": f"Yes, if the probability is at least {service.solubility.calibration.threshold:.2f}.",
         "interval_low, interval_high": f"{interval} Another laboratory may differ more.",
         UNLIKE: f"A note. {domain} Trust such a prediction less.",
         "note": _NOTE,
