@@ -155,7 +155,7 @@ def _scan(service: Service, text: str) -> str:
     return results.show_picture(draw_scan, rows, told) + results.show_download(rows, "scan.csv")
 
 
-def _design(service: Service, text: str, mutations: float, fixed: str, forbidden: str) -> str:
+def _design(service: Service, text: str, mutations: int | float, fixed: str, forbidden: str) -> str:
     rows = service.design(text, mutations, fixed, forbidden)
     if not rows:
         return results.show_note("No design within the constraints is predicted to be more soluble.")

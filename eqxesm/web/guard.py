@@ -1,7 +1,7 @@
 """What reaches the page from outside: only what it needs, within bounds."""
 
+import json
 import re
-from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +15,7 @@ MAX_BODY = 4 * MAX_BYTES
 _ALLOWED = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static)/.+"
     r"|/gradio_api/(info|startup-events|queue/join|queue/data|cancel|reset|theme\.css)/?"
-    r"|/gradio_api/(heartbeat|call)/.+|/gradio_api/app_id/?"
+    r"|/gradio_api/(heartbeat/.+|app_id/?)"
 )
 
 _HEADERS = {
@@ -26,10 +26,6 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-
-
-class TooLargeError(Exception):
-    """A request has more bytes than `MAX_BODY`."""
 
 
 class Guard:
@@ -52,40 +48,45 @@ class Guard:
         await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, begun = 0, False
-
-        async def receive_bounded() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > MAX_BODY:
-                raise TooLargeError
-            return message
-
         async def send_with_headers(message: Message) -> None:
-            nonlocal begun
-            begun = True
             if message["type"] == "http.response.start":
                 added = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
                 message = {**message, "headers": [*message.get("headers", []), *added]}
             await send(message)
 
-        if _declared_size(scope) > MAX_BODY:
-            await _refuse(scope, receive, send)
+        body = await _read(receive)
+        if body is None:
+            detail = f"the request has more than {MAX_BODY:,} bytes, the most that this page takes"
+            await JSONResponse({"detail": detail}, 413, headers={"connection": "close"})(scope, receive, send)
             return
-        try:
-            await self._app(scope, receive_bounded, send_with_headers)
-        except TooLargeError:
-            if not begun:
-                await _refuse(scope, receive, send)
+        if scope["path"].rstrip("/").endswith("/queue/join") and not _is_plain(body):
+            await JSONResponse({"detail": "expected texts and numbers as data"}, 422)(scope, receive, send)
+            return
+        waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self._app(scope, receive_again, send_with_headers)
 
 
-def _declared_size(scope: Scope) -> int:
-    declared: dict[Any, Any] = dict(scope["headers"])
-    text = declared.get(b"content-length", b"0")
-    return int(text) if text.isdigit() else 0
+def _is_plain(body: bytes) -> bool:
+    """Whether a request has texts and numbers alone. Gradio would copy or fetch a file that one names."""
+    try:
+        data = json.loads(body)["data"]
+        return all(each is None or isinstance(each, str | int | float) for each in data)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    detail = f"the request has more than {MAX_BODY:,} bytes, the most that this page takes"
-    await JSONResponse({"detail": detail}, 413, headers={"connection": "close"})(scope, receive, send)
+async def _read(receive: Receive) -> bytes | None:
+    """The body of a request, or None if it is too large."""
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        part, more = message.get("body", b""), message.get("more_body", False)
+        size += len(part)
+        if size > MAX_BODY:
+            return None
+        parts.append(part)
+    return b"".join(parts)

@@ -73,7 +73,7 @@ class Service:
         """A row for each substitution of one protein, as `eqxesm scan --method gradient` writes it."""
         return self._run(self._scanner, [read_one(text)])
 
-    def design(self, text: str, mutations: float, fixed: str, forbidden: str) -> list[Row]:
+    def design(self, text: str, mutations: int | float, fixed: str, forbidden: str) -> list[Row]:
         """A row for each proposal for one protein, as `eqxesm design` writes it."""
         if mutations not in range(1, MAX_MUTATIONS + 1):
             raise InputError(f"mutations are {mutations}, expected 1 to {MAX_MUTATIONS}")
