@@ -1,10 +1,10 @@
-// Reads a file in the browser, so that none is uploaded. What is too large is not read.
+// Reads a file in the browser, so that none is uploaded. What is too large is neither read nor pasted.
 const limit = Number(element.querySelector('input').dataset.limit);
-const tooLarge = `the file has more than ${limit.toLocaleString('en')} bytes, the most that this page takes. ` +
-  'The command eqxesm predict has no such limit.';
+const explain = (what) => `the ${what} has more than ${limit.toLocaleString('en')} bytes, the most that this page ` +
+  'takes. The command eqxesm predict has no such limit.';
 
 async function read(file) {
-  if (file.size > limit) throw new Error(tooLarge);
+  if (file.size > limit) throw new Error(explain('file'));
   let bytes = new Uint8Array(await file.arrayBuffer());
   if (bytes[0] === 0x1f && bytes[1] === 0x8b) bytes = await unpack(bytes);
   try {
@@ -26,7 +26,7 @@ async function unpack(bytes) {
     size += value.length;
     if (size > limit) {
       await reader.cancel();
-      throw new Error(tooLarge);
+      throw new Error(explain('file'));
     }
     parts.push(value);
   }
@@ -43,7 +43,22 @@ element.addEventListener('change', async (event) => {
   } catch (error) {
     refusal = error.message;
   }
-  props.value = { text, refusal };
-  trigger('picked');
+  tell(text, refusal);
   event.target.value = '';
 });
+
+function tell(text, refusal) {
+  props.value = { text, refusal };
+  trigger('picked');
+}
+
+// A browser would stand still over some megabytes in a box.
+const part = (node) => node.closest('[role="tabpanel"]');
+document.addEventListener('paste', (event) => {
+  const text = (event.clipboardData && event.clipboardData.getData('text')) || '';
+  if (text.length > limit && event.target.closest && part(event.target) === part(element)) {
+    event.preventDefault();
+    event.stopPropagation();
+    tell('', explain('text'));
+  }
+}, true);

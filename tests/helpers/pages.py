@@ -17,7 +17,7 @@ def ask(client, name: str, *values: Any) -> str:
     asked = json.dumps({"data": values, "fn_index": function, "session_hash": session, "event_data": None})
     headers = {"content-type": "application/json"}
     joined = client.post("gradio_api/queue/join", content=asked, headers=headers)
-    joined.raise_for_status()
+    assert joined.status_code == 200, joined.text
     lines = client.get("gradio_api/queue/data", params={"session_hash": session}).text.splitlines()
     events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
     (done,) = (each for each in events if each["msg"] == "process_completed")

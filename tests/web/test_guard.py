@@ -2,7 +2,6 @@
 
 import re
 
-import httpx
 import pytest
 from pages import ask, read_download, read_refusal
 
@@ -43,7 +42,7 @@ def test_a_file_of_the_server_is_no_input(client):
     """Gradio copies a file that an input names, or fetches it: inputs are texts and numbers."""
     for path in ("/etc/passwd", "http://127.0.0.1:1/", "pyproject.toml"):
         for named in ({"path": path, "meta": {"_type": "gradio.FileData"}}, [path], {"url": path}):
-            with pytest.raises(httpx.HTTPStatusError, match="422"):
+            with pytest.raises(AssertionError, match="expected texts and numbers"):
                 ask(client, "predict", named)
     assert "not FASTA" in read_refusal(ask(client, "predict", "/etc/passwd"))
     kinds = {each["type"] for each in client.get("/config").json()["components"]}
