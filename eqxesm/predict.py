@@ -1,6 +1,7 @@
 """Predict the proteins of a file, good and bad ones together."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from eqxesm.model import SolubilityModel
 from eqxesm.records import Advance, Looked, Record, Worker
 
 NOT_PREDICTED = "not predicted"
+
+WEAK = "the default model is a weak baseline. Use it to rank many candidates, not to judge one."
+"""What people must know of the model inside the package."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,20 @@ class Predictor(Worker):
 
     refusal = NOT_PREDICTED
 
-    def __init__(self, model: SolubilityModel, *, windows: bool = False, strict: bool = False):
+    def __init__(
+        self,
+        model: SolubilityModel,
+        *,
+        windows: bool = False,
+        strict: bool = False,
+        tokens_per_batch: int | None = None,
+    ):
         """Make one. With `windows`, proteins longer than the model accepts are predicted window by window."""
         super().__init__(strict=strict)
         self.model = self.weights = model
         self._longest = model.limits.max_residues
         self._windows = windows
-        self._mapper = Mapper(model.probability_and_distance)
+        self._mapper = Mapper(model.probability_and_distance, tokens_per_batch)
         self.parameters = self._mapper.parameters
 
     def clean(self, sequence: str) -> Cleaned:
@@ -88,10 +99,10 @@ class AssayPredictor(Worker):
 
     refusal = NOT_PREDICTED
 
-    def __init__(self, model: AssayModel, *, strict: bool = False):
+    def __init__(self, model: AssayModel, *, strict: bool = False, tokens_per_batch: int | None = None):
         super().__init__(strict=strict)
         self.model = self.weights = model
-        self._mapper = Mapper(model.quantities)
+        self._mapper = Mapper(model.quantities, tokens_per_batch)
         self.parameters = self._mapper.parameters
 
     def clean(self, sequence: str) -> Cleaned:
@@ -112,13 +123,20 @@ class AssayPredictor(Worker):
         return rows
 
 
-def make_predictor(model: SolubilityModel | AssayModel, *, windows: bool, strict: bool) -> Predictor | AssayPredictor:
+def make_predictor(
+    model: SolubilityModel | AssayModel, *, windows: bool, strict: bool, tokens_per_batch: int | None = None
+) -> Predictor | AssayPredictor:
     """What predicts by a model of either kind."""
     if isinstance(model, SolubilityModel):
-        return Predictor(model, windows=windows, strict=strict)
+        return Predictor(model, windows=windows, strict=strict, tokens_per_batch=tokens_per_batch)
     if windows:
         raise InputError("--windows is for models of solubility. Leave it out.")
-    return AssayPredictor(model, strict=strict)
+    return AssayPredictor(model, strict=strict, tokens_per_batch=tokens_per_batch)
+
+
+def as_rows(predictions: Sequence[Prediction] | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Predictions by a model of either kind as rows of a table."""
+    return [each if isinstance(each, dict) else asdict(each) for each in predictions]
 
 
 def _cut(sequence: str, longest: int) -> list[str]:

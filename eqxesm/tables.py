@@ -27,7 +27,7 @@ class TextTable:
     def format(self, rows: Sequence[Row]) -> str:
         """The rows, the first ones below a header: numbers to the right, None as blank."""
         columns = list(rows[0])
-        cells = [[_format_cell(row[name]) for name in columns] for row in rows]
+        cells = [[format_cell(row[name]) for name in columns] for row in rows]
         if not self._widths:
             self._numeric = {name: _is_numeric(row[name] for row in rows) for name in columns}
             cells.insert(0, columns)
@@ -52,7 +52,8 @@ def _is_numeric(values: Any) -> bool:
     return isinstance(first, int | float) and not isinstance(first, bool)
 
 
-def _format_cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
+    """A value as people read it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -114,7 +115,8 @@ def import_parquet() -> Any:
     return parquet
 
 
-def _separated(rows: Sequence[Row], columns: Sequence[str], delimiter: str) -> bytes:
+def format_separated(rows: Sequence[Row], columns: Sequence[str], delimiter: str = ",") -> bytes:
+    """Rows as CSV, or with another delimiter."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
@@ -156,8 +158,8 @@ def _join_parquet(paths: Sequence[Path], out: Path) -> None:
 
 
 _WRITERS = {
-    ".csv": partial(_separated, delimiter=","),
-    ".tsv": partial(_separated, delimiter="\t"),
+    ".csv": partial(format_separated, delimiter=","),
+    ".tsv": partial(format_separated, delimiter="\t"),
     ".jsonl": _json_lines,
     ".parquet": _parquet,
 }

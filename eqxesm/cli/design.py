@@ -114,10 +114,12 @@ def _read_positions(text: str | None) -> list[int]:
 def _describe(worker: "Designer") -> str:
     import numpy as np
 
+    from eqxesm.design.designs import NO_EXPERIMENT
+
     if not worker.shares:
         return ""
     seen = f"members that were left out see {np.median(worker.shares):.0%} of the gain (median)"
-    return f"; {seen}\nNote: a model's score is no experiment. Use the designs as candidates, not as results."
+    return f"; {seen}\nNote: {NO_EXPERIMENT}"
 
 
 def _make_worker(

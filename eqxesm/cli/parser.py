@@ -24,6 +24,7 @@ from eqxesm.cli import (
     scan,
     score,
     train,
+    web,
 )
 from eqxesm.cli.compilation import set_compilation_cache
 
@@ -45,6 +46,7 @@ COMMANDS = {
     "export": export,
     "push": push,
     "pull": pull,
+    "web": web,
     "info": info,
 }
 

@@ -1,6 +1,5 @@
 """`eqxesm predict`."""
 
-import dataclasses
 import functools
 import sys
 from argparse import ArgumentParser, Namespace
@@ -71,11 +70,9 @@ def run(options: Namespace) -> None:
         _print_table(options, worker)
     report(options, worker, "predicted", "not predicted: see the notes")
     if options.model == DEFAULT:
-        print(
-            "Note: the default model is a weak baseline. Use it to rank many candidates, not to "
-            "judge one. See: eqxesm info",
-            file=sys.stderr,
-        )
+        from eqxesm.predict import WEAK
+
+        print(f"Note: {WEAK} See: eqxesm info", file=sys.stderr)
 
 
 def _make_worker(
@@ -90,23 +87,22 @@ def _make_worker(
 
 
 def _write(path: Path, predictions: "list[Prediction] | list[dict[str, Any]]") -> None:
-    tables.write_table(path, _rows(predictions))
+    from eqxesm.predict import as_rows
 
-
-def _rows(predictions: "list[Prediction] | list[dict[str, Any]]") -> list[dict[str, Any]]:
-    return [each if isinstance(each, dict) else dataclasses.asdict(each) for each in predictions]
+    tables.write_table(path, as_rows(predictions))
 
 
 def _print_table(options: Namespace, worker: "Predictor | AssayPredictor") -> None:
     """Print block after block, in columns as wide as the first needs; with --strict all at once, or nothing."""
     from eqxesm.inference import show_progress
+    from eqxesm.predict import as_rows
     from eqxesm.records import count_records, cut_blocks, read_records
 
     records = read_records(options.proteins, read_columns(options))
     table, held = tables.TextTable(), []
     with show_progress(lambda: count_records(options.proteins), " proteins", True) as bar:
         for block in cut_blocks(records, worker.parameters):
-            rows = _rows(worker(block, bar.update))
+            rows = as_rows(worker(block, bar.update))
             held.append(table.format(rows))
             if not (options.strict and block.more):
                 bar.clear()

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +168,12 @@ def _as_text(value: Any) -> str:
 
 
 @contextmanager
-def _open_unzipped(name: str, path: str | os.PathLike[str]) -> Generator[Any, None, None]:
-    """Open a file or standard input, gzipped or not, and explain what goes wrong until it is closed."""
+def _open_unzipped(name: str, source: str | os.PathLike[str] | BufferedIOBase) -> Generator[Any, None, None]:
+    """Open a file, standard input or a stream, gzipped or not, and explain what goes wrong until it is closed."""
     try:
         stdin: Any = sys.stdin
-        is_stdin = os.fspath(path) == STANDARD_INPUT
-        with nullcontext(stdin.buffer) if is_stdin else open(path, "rb") as file:
+        stream: Any = stdin.buffer if source == STANDARD_INPUT else source
+        with nullcontext(stream) if hasattr(stream, "peek") else open(stream, "rb") as file:
             zipped = file.peek(2)[:2] == b"\x1f\x8b"
             opened: Any = gzip.GzipFile(fileobj=file) if zipped else file
             _refuse_other_formats(name, opened.peek(4096))
@@ -191,11 +192,11 @@ def _refuse_other_formats(name: str, head: bytes) -> None:
             raise InputError(f"{name}: is {advice}.")
 
 
-def read_lines(name: str, path: str | os.PathLike[str]) -> Iterator[str]:
-    """Lines of a UTF-8 file or of standard input, gzipped or not, with any line ending."""
+def read_lines(name: str, source: str | os.PathLike[str] | BufferedIOBase) -> Iterator[str]:
+    """Lines of a UTF-8 file, of standard input or of a stream, gzipped or not, with any line ending."""
     number, encoding_told = 0, False
     try:
-        with _open_unzipped(name, path) as file:
+        with _open_unzipped(name, source) as file:
             for raw in file:
                 try:
                     text = raw.decode("utf-8-sig" if number == 0 else "utf-8")
@@ -236,7 +237,7 @@ def read_fasta(name: str, lines: Iterator[str]) -> Records:
             if line.lstrip().startswith(("{", "[")):
                 hint = "JSON is not read. Write a table, .csv or .tsv"
             elif "," in line or "\t" in line:
-                hint = "for a table, use a file name that ends in .csv or .tsv"
+                hint = "a table has a header with a column sequence, and a file name that ends in .csv or .tsv"
             raise InputError(f"{name}, line {number}: not FASTA: {hint}")
     if header:
         yield *header, "".join(parts)

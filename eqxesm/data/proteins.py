@@ -1,5 +1,6 @@
 """Proteins, read one by one from FASTA, CSV, TSV, Parquet, ArrayRecord or a data set of the Hub."""
 
+import io
 import logging
 import os
 import re
@@ -64,7 +65,6 @@ def read_proteins(
     lines = formats.read_lines(name, path)
     if path == STANDARD_INPUT:
         lines, suffix = _find_format(lines, columns)
-    found = False
     if suffix not in TABLES:
         _refuse_columns(name, columns, [*values, *(column for column, _ in where)])
     if suffix == ARRAY_RECORD:
@@ -73,35 +73,59 @@ def read_proteins(
 
         proteins: Iterable[Protein] = ArrayRecords(path)
     elif suffix in TABLES:
-        if suffix == ".parquet":
-            table = formats.open_parquet(path)
-        else:
-            has_sequences = partial(_has_sequences, columns=columns)
-            table = formats.open_delimited(name, lines, DELIMITERS[suffix], has_sequences)
+        table = formats.open_parquet(path) if suffix == ".parquet" else _open_delimited(name, lines, suffix, columns)
         proteins = _read_table(name, table, columns, labelled, where, values, number_prefix)
     else:
         annotated = suffix in formats.ANNOTATED
         records = formats.read_annotated(path) if annotated else formats.read_fasta(name, lines)
-        proteins = (
-            Protein(words[0], sequence, _parse_header(place, words) if labelled else None)
-            if words
-            else Protein(f"record_{number}", sequence, remark="header without an id")
-            for number, (place, words, sequence) in enumerate(records, 1)
-        )
+        proteins = _read_records(records, labelled)
+    conditions = ", ".join("=".join(condition) for condition in where)
+    yield from _expect_some(f"{name}: no proteins found{' with ' if where else ''}{conditions}", proteins)
+
+
+def read_text(name: str, text: str, columns: Columns = Columns()) -> Iterator[Protein]:
+    """Read the proteins of a text, as `read_proteins` reads those of standard input. Errors call it by the name."""
+    stream = io.BufferedReader(io.BytesIO(text.encode("utf-8", errors="replace")))
+    lines, suffix = _find_format(formats.read_lines(name, stream), columns)
+    if suffix:
+        proteins = _read_table(name, _open_delimited(name, lines, suffix, columns), columns, False, (), (), "")
+    else:
+        proteins = _read_records(formats.read_fasta(name, lines), False)
+    return _expect_some(f"{name}: no proteins found", proteins)
+
+
+def _open_delimited(name: str, lines: Iterator[str], suffix: str, columns: Columns) -> formats.Table:
+    return formats.open_delimited(name, lines, DELIMITERS[suffix], partial(_has_sequences, columns=columns))
+
+
+def _read_records(records: formats.Records, labelled: bool) -> Iterator[Protein]:
+    for number, (place, words, sequence) in enumerate(records, 1):
+        if words:
+            yield Protein(words[0], sequence, _parse_header(place, words) if labelled else None)
+        else:
+            yield Protein(f"record_{number}", sequence, remark="header without an id")
+
+
+def _expect_some(refusal: str, proteins: Iterable[Protein]) -> Iterator[Protein]:
+    found = False
     for protein in proteins:
         found = True
         yield protein
     if not found:
-        conditions = ", ".join("=".join(condition) for condition in where)
-        raise InputError(f"{name}: no proteins found{' with ' if where else ''}{conditions}")
+        raise InputError(refusal)
 
 
 def _find_format(lines: Iterator[str], columns: Columns) -> tuple[Iterator[str], str]:
-    """The lines again, and the ending of a file that has them: that of a table if the first is a header of one."""
-    first = next(lines, "")
+    """The lines again, and the ending of a file that has them: a table if its first line is a header of one."""
+    head: list[str] = []
+    for line in lines:
+        head.append(line)
+        if line.strip() and not line.startswith(("#", "sep=")):
+            break
+    first = head[-1] if head else ""
     fields = (first.strip().split(each) for each in ",\t;|")
     is_header = not first.lstrip().startswith(">") and any(_has_sequences(each, columns) for each in fields)
-    return chain([first], lines), ".csv" if is_header else ""
+    return chain(head, lines), ".csv" if is_header else ""
 
 
 def _refuse_columns(name: str, columns: Columns, others: Sequence[str]) -> None:

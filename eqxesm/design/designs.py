@@ -17,6 +17,9 @@ from eqxesm.inference import Mapper
 from eqxesm.model import SolubilityModel
 from eqxesm.records import Advance, Looked, Record, Worker
 
+NO_EXPERIMENT = "a model's score is no experiment. Use the designs as candidates, not as results."
+"""What people must know of designs."""
+
 METHODS = {"gradient": design_by_gradient, "evolution": design_by_chance}
 
 _log = logging.getLogger(__name__)

@@ -48,7 +48,7 @@ def draw_attribution(path: str, rows: Sequence[Row], weights: bool = False) -> N
         axes.text(*place, row["residue"], ha="center", va="center", size=9, color="white" if dark else "black")
     _number(axes, lines, min(across, len(rows)))
     title = "how much each residue counts in the head" if weights else CONTRIBUTES
-    axes.set_title(f"{rows[0]['id']}: {title}", loc="left", size=11)
+    axes.set_title(f"{rows[0]['id']}: {title}", loc="left", size=11, parse_math=False)
     bar = figure.colorbar(image, ax=axes, orientation="horizontal", fraction=0.05, aspect=40, pad=0.02)
     scale = "weight" if weights else "less soluble  ←  contribution to the logit  →  more soluble"
     bar.set_label(scale + "\ngrey: stripped" * bool(np.isnan(values).any()), size=9)
@@ -82,7 +82,7 @@ def draw_scan(path: str, rows: Sequence[Row]) -> None:
             )  # fmt: skip
             _dress(axis, start, stop, letters, across)
         title, unit = titles[kind]
-        own[0].set_title(f"{rows[0]['id']}: {title}", loc="left", size=11)
+        own[0].set_title(f"{rows[0]['id']}: {title}", loc="left", size=11, parse_math=False)
         bar = figure.colorbar(image, ax=list(own), shrink=min(1, 1.2 / len(blocks)), aspect=25, pad=0.01)
         bar.set_label(unit)
     save(figure, path)

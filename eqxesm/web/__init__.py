@@ -1,0 +1,1 @@
+"""The web page: predictions, explanations and designs in a browser."""
