@@ -14,6 +14,9 @@ Row = Mapping[str, Any]
 MAX_NAME = 60
 """Characters of an id in the title of a picture."""
 
+LONG = 40
+"""Characters of a cell that is given more room."""
+
 _TEMPLATE = str.maketrans({each: f"&#{ord(each)};" for each in "{}$`\\"})
 
 
@@ -55,14 +58,15 @@ def show_picture(draw: Callable[[str, Sequence[Any]], None], rows: Sequence[Row]
         draw(str(path), named)
         data = base64.b64encode(path.read_bytes()).decode()
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(text)}">'
+        f'<div class="scroll pictures" tabindex="0" role="region" aria-label="{escape(text)}">'
         f'<img class="picture" alt="{escape(text)}" src="data:image/png;base64,{data}"></div>'
     )
 
 
 def _show_cell(value: Any) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"<td{' class=number' if number else ''}>{escape(format_cell(value))}</td>"
+    text = format_cell(value)
+    kind = "number" if isinstance(value, int | float) else "long" if len(text) > LONG else "short"
+    return f'<td class="{kind}">{escape(text)}</td>'
 
 
 def _shorten(text: str) -> str:

@@ -39,7 +39,8 @@ def make_app(service: Service, name: str, prefix: str = "") -> ASGIApp:
         enable_monitoring=False,
         pwa=False,
         theme=gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS[0], font_mono=FONTS[1]),
-        css=(HERE / "page.css").read_text(encoding="utf-8"),
+        # Not as css, which would hold for what is within the page alone.
+        head=f"<style>{(HERE / 'page.css').read_text(encoding='utf-8')}</style>",
     )
     return Guard(app, prefix)
 

@@ -16,7 +16,7 @@ from eqxesm.predict import as_rows, make_predictor
 from eqxesm.records import Block, Record, Worker, place_records
 from eqxesm.web.inputs import check_setting, read_one, read_records
 
-LENGTHS = (128, 256, 384, 512, 768, 1024, 1536, 2048)
+LENGTHS = (128, 256, 512, 1024, 2048)
 """Tokens that proteins are padded to where they are predicted, if the model accepts as many."""
 
 ONE_LENGTHS = (256, 512, 1024)

@@ -41,13 +41,15 @@ def _meanings(service: Service) -> dict[str, str]:
         predicted = {name: escape(text) for name, text in told.items() if name.startswith("predicts ")}
         return {**predicted, "note": _NOTE, **_cautions(told)}
     interval = escape(told.get("interval", "This model has none, so the columns are empty."))
-    domain = escape(told.get("domain", "This model has no such limit, so the note never says it."))
+    domain = "This model has no limit to tell it by, so no note says it."
+    if "domain" in told:
+        domain = f"A note: {escape(told['domain'])} Trust such a prediction less."
     meanings = {
         "probability": "Between 0 and 1, calibrated: of proteins with 0.7, about 7 in 10 were soluble among held-out "
         "proteins like those the model was trained on. Your host, temperature and construct may differ.",
         "soluble": f"Yes, if the probability is at least {service.solubility.calibration.threshold:.2f}.",
         "interval_low, interval_high": f"{interval} Another laboratory may differ more.",
-        UNLIKE: f"A note. {domain} Trust such a prediction less.",
+        UNLIKE: domain,
         "note": _NOTE,
         "attribution": "What each residue contributes to the logit of being soluble, by integrated gradients: above 0, "
         "it speaks for being soluble; below, against. All add up to the difference to a protein whose residues are an "

@@ -5,10 +5,13 @@ import html
 
 import pytest
 from pages import ask, read_download, read_refusal
+from paths import ROOT
 
 from eqxesm.cli.main import main
 from eqxesm.design import mean_residue
+from eqxesm.web.app import WAITING
 from eqxesm.web.inputs import MAX_BYTES, MAX_ONE, MAX_PROTEINS, MAX_RESIDUES, read_records
+from eqxesm.web.service import FEWEST_PASSES, MAX_MUTATIONS, MOST_PASSES
 
 PROTEIN = "MKVLAAGWDEFFPPLMKVLAAG"
 HOSTILE = "<img/src=x/onerror=alert(1)>${alert(2)}{{value}}"
@@ -137,6 +140,14 @@ def test_a_fault_of_the_program_is_one_line(client, service, monkeypatch, caplog
     monkeypatch.setattr(service, "predict", fail)
     assert "fault of the program" in read_refusal(ask(client, "predict", ">a\nMK\n"))
     assert "secret" in caplog.text
+
+
+def test_the_limits_are_those_of_the_document():
+    told = (ROOT / "docs" / "web.md").read_text()
+    assert f"{MAX_BYTES:,} bytes, {MAX_PROTEINS:,} proteins, {MAX_RESIDUES:,} residues in each" in told
+    assert f"| {MAX_ONE:,} residues |" in told
+    assert f"{MAX_MUTATIONS} mutations; {FEWEST_PASSES} to {MOST_PASSES} forward passes" in told
+    assert f"; {WAITING} may wait" in told
 
 
 def test_a_repeated_id_is_noted():
