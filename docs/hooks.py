@@ -101,10 +101,14 @@ def _paragraph(text: str) -> str:
 
 
 def _name(action: Any) -> str:
-    value = "" if action.nargs == 0 else action.metavar or ("{" + ",".join(action.choices) + "}" if action.choices else "")
+    value = (
+        "" if action.nargs == 0 else action.metavar or ("{" + ",".join(action.choices) + "}" if action.choices else "")
+    )
     if not action.option_strings:
         return f"`{value or action.dest}`"
-    return ", ".join(f"`{option} {value}`" if value else f"`{option}`" for option in action.option_strings).replace("|", "\\|")
+    return ", ".join(f"`{option} {value}`" if value else f"`{option}`" for option in action.option_strings).replace(
+        "|", "\\|"
+    )
 
 
 def _escape(text: str) -> str:
