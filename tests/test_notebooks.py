@@ -1,11 +1,11 @@
 """The notebooks are in a clean state. `make docs` runs them."""
 
 import json
+import sys
 
 import pytest
 from paths import ROOT
 
-from eqxesm.cli.arguments import needs_extra
 from eqxesm.errors import InputError
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -33,10 +33,9 @@ def test_notebook_is_clean(file):
 def test_missing_extra_is_one_line(file, monkeypatch):
     """The cell of imports, with the packages of extras out of reach."""
     for name in ("matplotlib", "matplotlib.pyplot", "optax", "torch"):
-        monkeypatch.setitem(__import__("sys").modules, name, None)
+        monkeypatch.setitem(sys.modules, name, None)
     code = ["".join(cell["source"]) for cell in json.loads(file.read_text())["cells"] if cell["cell_type"] == "code"]
     with pytest.raises(InputError, match=r'is not installed. Run: .* -m pip install "eqxesm\[\w+\]"') as error:
         exec(code[1], {})
-    ipython = pytest.importorskip("IPython.core.interactiveshell")
-    assert ipython  # which shows an error by this, where it is there
+    # IPython shows an error by this method, where it has one.
     assert error.value._render_traceback_() == [f"InputError: {error.value}"]
