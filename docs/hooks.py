@@ -87,7 +87,11 @@ def _describe(parser: ArgumentParser) -> str:
     """A section on a command: what it does, and its options in a table."""
     actions = [action for action in parser._actions if action.help != SUPPRESS and action.dest != "help"]
     rows = [f"| {_name(action)} | {_escape((action.help or '') % vars(action))} |" for action in actions]
-    parts = [f"## {parser.prog}", *map(_paragraph, (parser.description or "").split("\n\n")), parser.epilog or ""]
+    parts = [
+        f"## {parser.prog}",
+        *map(_paragraph, (parser.description or "").split("\n\n")),
+        _example(parser.epilog or ""),
+    ]
     return "\n\n".join([*parts, "\n".join(["| option | |", "|---|---|", *rows])])
 
 
@@ -100,15 +104,17 @@ def _paragraph(text: str) -> str:
     return "\n".join([_escape("\n".join(prose)), "", *block])
 
 
+def _example(epilog: str) -> str:
+    return "\n".join(["```text", epilog.removeprefix("Example: "), "```"]) if epilog else ""
+
+
 def _name(action: Any) -> str:
     value = (
         "" if action.nargs == 0 else action.metavar or ("{" + ",".join(action.choices) + "}" if action.choices else "")
     )
     if not action.option_strings:
         return f"`{value or action.dest}`"
-    return ", ".join(f"`{option} {value}`" if value else f"`{option}`" for option in action.option_strings).replace(
-        "|", "\\|"
-    )
+    return ", ".join(f"`{option} {value}`" if value else f"`{option}`" for option in action.option_strings)
 
 
 def _escape(text: str) -> str:
