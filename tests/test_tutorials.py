@@ -76,6 +76,7 @@ def variables(tmp_path):
         yield {
             **own,
             "HF_TOKEN": "token-owner",
+            "PYTHONUNBUFFERED": "1",  # lines come in order, as on a terminal
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "EQXESM_CACHE": str(tmp_path / "cache"),
