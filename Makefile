@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 VENV_ESM := .venv-esm
 
-.PHONY: help predict test test-slow test-esm check format package bench clean
+.PHONY: help predict test test-slow test-esm check format docs package bench clean
 
 help:
 	@echo "make predict    install, then predict the solubility of twenty well-known proteins"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-esm   run the tests against PyPI's esm and its older Hub client, in a second environment"
 	@echo "make check      format, lint, types and import contracts"
 	@echo "make format     correct the format"
+	@echo "make docs       build the site into build/site, check its links, and run the notebooks"
 	@echo "make package    build wheel and sdist, and use them as their users do: install, README, predict, type checker"
 	@echo "make bench      measure speed and memory, and write benchmarks/results and docs/speed.md (about two hours)"
 	@echo "make clean      remove both environments"
@@ -54,6 +55,12 @@ check: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+# Strict: a broken link or anchor is an error. Notebooks write beside themselves, so copies of them run.
+docs: $(VENV)/installed-dev
+	$(VENV)/bin/python -m mkdocs build --strict
+	rm -rf build/notebooks && mkdir -p build && cp -r notebooks build/notebooks
+	cd build/notebooks && ../../$(VENV)/bin/python -m pytest --config-file /dev/null --rootdir . --nbmake --nbmake-timeout 900
 
 package: $(VENV)/installed-dev
 	rm -rf dist

@@ -151,6 +151,17 @@ def _write_pth(file: Path, specs: Mapping[str, TensorSpec], parts: Parts) -> Non
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
+    return run_command("conversion.export", lambda: _run(_parser().parse_args(arguments)))
+
+
+def _run(options: argparse.Namespace) -> int:
+    specs = export(options.folder, options.layout, options.out)
+    size = sum(spec.nbytes for spec in specs.values())
+    print(f"wrote {options.out}: {options.layout} layout, {len(specs)} tensors, {size:,} bytes")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m conversion.export",
         description="Write an ESM-C encoder of eqxesm, ported or fine-tuned, as torch programs load"
@@ -161,14 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=read_path, help="checkpoint of an encoder or of a model")
     parser.add_argument("--layout", choices=LAYOUTS, required=True)
     parser.add_argument("--out", type=read_path, required=True, metavar="FOLDER")
-    return run_command("conversion.export", lambda: _run(parser.parse_args(arguments)))
-
-
-def _run(options: argparse.Namespace) -> int:
-    specs = export(options.folder, options.layout, options.out)
-    size = sum(spec.nbytes for spec in specs.values())
-    print(f"wrote {options.out}: {options.layout} layout, {len(specs)} tensors, {size:,} bytes")
-    return 0
+    return parser
 
 
 if __name__ == "__main__":

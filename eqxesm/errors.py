@@ -22,6 +22,10 @@ class InputError(ValueError):
         long = len(shown) > MAX_CHARACTERS
         super().__init__(f"{shown[:half]} ... {shown[-half:]}" if long else shown)
 
+    def _render_traceback_(self) -> list[str]:
+        """One line in a notebook too: IPython asks for this."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @contextmanager
 def at(place: object) -> Generator[None, None, None]:

@@ -60,6 +60,18 @@ def test_jax_page(tmp_path, monkeypatch):
     assert "Licence: cc-by-4.0" in (tmp_path / "mean" / "README.md").read_text()
 
 
+def test_dlpack_page(capsys):
+    torch = pytest.importorskip("torch")
+    names = run_blocks(blocks(read("docs/dlpack.md")))
+    # The comment beside the print is what it prints.
+    assert capsys.readouterr().out.strip() in read("docs/dlpack.md")
+    # The gradient through both frameworks is that of one.
+    weight, soft = (jnp.asarray(each.detach().numpy()) for each in (names["head"].weight, names["soft"]))
+    expected = jax.grad(lambda soft: (names["encode"](soft) @ weight.T).mean())(soft)
+    assert isinstance(names["soft"].grad, torch.Tensor)
+    np.testing.assert_allclose(names["soft"].grad.numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_designing_page():
@@ -145,6 +157,9 @@ def test_head_of_the_contributing_page():
     head = names["LinearHead"](names["LinearConfig"](4), key=jax.random.key(0))
     features, mask = jnp.arange(20.0).reshape(5, 4), jnp.array([True, True, True, False, False])
     assert head(features, mask) == head(features.at[3:].set(jnp.nan), mask)
+    assert head.outputs is None
+    two = names["LinearHead"](names["LinearConfig"](4, outputs=2), key=jax.random.key(0))
+    assert two(features, mask).shape == (2,)
 
 
 def test_parity_figures():
@@ -183,6 +198,7 @@ def test_figures_of_assays():
 
 
 def test_links_between_documents_lead_somewhere():
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    tops = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "model_cards" / "parity" / "README.md")
+    for page in (*tops, *(ROOT / "docs").rglob("*.md")):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
