@@ -34,7 +34,12 @@ $(VENV_ESM)/installed: pyproject.toml
 predict: $(VENV)/installed
 	$(VENV)/bin/eqxesm predict examples/proteins.fasta
 
-# Compiling takes most of the time of small models: half of it is spared.
+# Compiling takes most of the time of the tests. What one test has compiled, others and later runs find.
+test test-slow: export JAX_ENABLE_COMPILATION_CACHE = true
+test test-slow: export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/$(VENV)/compiled
+test test-slow: export JAX_COMPILATION_CACHE_MAX_SIZE = 2000000000
+test test-slow: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
+# Half of what compiling small models takes is optimising them.
 test: export XLA_FLAGS = --xla_backend_optimization_level=0
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest --numprocesses 2 -m "not slow"
