@@ -101,7 +101,9 @@ def choose_buckets(
     `known` are compiled already and cost nothing.
     """
     rounded = round_up(lengths)
-    candidates = np.unique([*rounded, *(bound for bound in known if bound <= rounded.max())])
+    # One that is longer than all may be cheaper than a shape of their own.
+    longer = sorted(bound for bound in known if bound > rounded.max())[:1]
+    candidates = np.unique([*rounded, *(bound for bound in known if bound <= rounded.max()), *longer])
     counts = np.bincount(np.searchsorted(candidates, rounded), minlength=len(candidates))
     before = np.concatenate([[0], np.cumsum(counts)])
     shape = np.where(np.isin(candidates, list(known)), 0, max(shape_tokens, SHAPE_SHARE * float(lengths.sum())))
@@ -114,6 +116,8 @@ def choose_buckets(
         least[stop] = costs.min()
     bounds: list[int] = []
     stop = len(candidates)
+    if longer and least[stop - 1] <= least[stop]:
+        stop -= 1
     while stop:
         bounds.insert(0, int(candidates[stop - 1]))
         stop = first[stop]

@@ -137,3 +137,12 @@ def test_real_batches_are_hardly_padded(shared):
         assert padded_tokens(buckets, lengths, full=True) == pytest.approx(
             lengths.sum() / (1 - buckets.padding(lengths))
         )
+
+
+def test_a_longer_shape_that_is_known_is_used_where_a_new_one_costs_more():
+    lengths = np.array([300, 310])
+    assert choose_buckets(lengths, 2048, shape_tokens=1000, known={128, 512, 2048}).bounds == (512,)
+    assert choose_buckets(lengths, 2048, shape_tokens=100, known={512}).bounds == (320,)
+    assert choose_buckets(lengths, 2048, shape_tokens=1000, known={320, 512}).bounds == (320,)
+    mixed = choose_buckets(np.array([100, 300]), 2048, shape_tokens=1000, known={128, 512})
+    assert mixed.bounds == (128, 512)
