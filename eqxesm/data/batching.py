@@ -105,9 +105,11 @@ def choose_buckets(
     that are longer than all.
     """
     rounded = round_up(lengths)
-    top = min((bound for bound in known if bound >= rounded.max()), default=int(rounded.max()))
-    own = rounded if len(known) < MOST_SHAPES else rounded[:0]
-    candidates = np.unique([*own, *(bound for bound in known if bound <= top), top])
+    # A known one that is longer than all may be cheaper than a shape of their own.
+    fitting = [bound for bound in known if bound <= rounded.max()]
+    longer = sorted(set(known) - set(fitting))[:1]
+    own = rounded if len(known) < MOST_SHAPES else [] if longer else [rounded.max()]
+    candidates = np.unique([*own, *fitting, *longer])
     counts = np.bincount(np.searchsorted(candidates, rounded), minlength=len(candidates))
     before = np.concatenate([[0], np.cumsum(counts)])
     shape = np.where(np.isin(candidates, list(known)), 0, max(shape_tokens, SHAPE_SHARE * float(lengths.sum())))
@@ -120,6 +122,8 @@ def choose_buckets(
         least[stop] = costs.min()
     bounds: list[int] = []
     stop = len(candidates)
+    if before[stop - 1] == len(rounded) and least[stop - 1] <= least[stop]:
+        stop -= 1
     while stop:
         bounds.insert(0, int(candidates[stop - 1]))
         stop = first[stop]

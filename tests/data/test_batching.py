@@ -150,5 +150,10 @@ def test_beyond_the_most_shapes_there_is_a_new_one_only_for_longer_proteins():
     assert not set(choose_buckets(lengths, 2048, known=set(sorted(known)[1:])).bounds) <= known
 
 
-def test_a_known_shape_serves_shorter_proteins():
-    assert choose_buckets(np.array([100, 101, 90]), 2048, shape_tokens=1000, known={128}).bounds == (128,)
+def test_a_longer_shape_that_is_known_is_used_where_a_new_one_costs_more():
+    lengths = np.array([300, 310])
+    assert choose_buckets(lengths, 2048, shape_tokens=1000, known={128, 512, 2048}).bounds == (512,)
+    assert choose_buckets(lengths, 2048, shape_tokens=100, known={512}).bounds == (320,)
+    assert choose_buckets(lengths, 2048, shape_tokens=1000, known={320, 512}).bounds == (320,)
+    mixed = choose_buckets(np.array([100, 300]), 2048, shape_tokens=1000, known={128, 512})
+    assert mixed.bounds == (128, 512)
