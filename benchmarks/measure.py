@@ -200,7 +200,8 @@ def describe_machine(device: str) -> str:
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     flags = next((line for line in lines if line.startswith("flags")), "").split()
     widest = next((flag for flag in ("avx512f", "avx2") if flag in flags), platform.machine())
-    return f"{next(named, platform.processor())}, {len(os.sched_getaffinity(0))} cores, {widest}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{next(named, platform.processor())}, {cores} core{'s' * (cores > 1)}, {widest}"
 
 
 def make_table(rows: Sequence[Row]) -> str:
