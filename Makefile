@@ -37,8 +37,9 @@ predict: $(VENV)/installed
 # Compiling takes most of the time of the tests. What one test has compiled, others and later runs find.
 test test-slow: export JAX_ENABLE_COMPILATION_CACHE = true
 test test-slow: export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/$(VENV)/compiled
-test test-slow: export JAX_COMPILATION_CACHE_MAX_SIZE = 2000000000
-test test-slow: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
+# A bound on the size, or many small programs, would have the processes wait for each other.
+test test-slow: export JAX_COMPILATION_CACHE_MAX_SIZE = -1
+test test-slow: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0.1
 # Half of what compiling small models takes is optimising them.
 test: export XLA_FLAGS = --xla_backend_optimization_level=0
 test: $(VENV)/installed-dev
