@@ -107,6 +107,7 @@ def test_the_report_holds_figures_and_pictures(explored):
     assert_report_files(folder, "explore.json", explore_plots.PICTURES)
     written = json.loads((folder / "explore.json").read_text())
     assert written.pop("report") == "eqxesm explore"
+    assert written.pop("pictures") == list(explore_plots.PICTURES)
     assert written == found
 
 
