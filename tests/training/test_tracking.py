@@ -28,7 +28,7 @@ from run_recipes import FOLDS, contents, hurry, refused, stop_after, train
 
 from eqxesm import InputError
 from eqxesm.training import run as run_module
-from eqxesm.training import run_folder, tracking
+from eqxesm.training import run_log, tracking
 from eqxesm.training.recipe import read_recipe
 from eqxesm.training.state import Epoch, Scores
 from eqxesm.training.tracking import MlflowTracker
@@ -373,7 +373,7 @@ def test_server_that_dies_in_training(recipe, tmp_path, port, capsys, monkeypatc
     hurry(monkeypatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "all assays")
-    folder, write_lines = tmp_path / "run", run_folder.write_lines
+    folder, write_lines = tmp_path / "run", run_log.write_lines
     with running_server(tmp_path, port) as (client, kill), monkeypatch.context() as patch:
 
         def kill_server(path, epochs) -> None:
@@ -383,7 +383,7 @@ def test_server_that_dies_in_training(recipe, tmp_path, port, capsys, monkeypatc
                 assert set(logged(client, run)) == {1}
                 kill()
 
-        patch.setattr(run_folder, "write_lines", kill_server)
+        patch.setattr(run_log, "write_lines", kill_server)
         assert train(recipe, folder, "--mlflow") == 0
     failed = f"http://127.0.0.1:{port}: MLflow does not answer. Not logged: "
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("model: ")]
