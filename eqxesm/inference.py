@@ -18,6 +18,9 @@ from eqxesm.data.batching import choose_buckets, shape_tokens
 from eqxesm.errors import InputError, at
 from eqxesm.sequences import as_sequence
 
+EXPECTED_BLOCKS = 4
+"""That a shape serves, where more blocks follow."""
+
 
 def map_proteins(
     function: Callable,
@@ -56,7 +59,6 @@ class Mapper:
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(function, eqx.is_inexact_array)))
         self._known: set[int] = set()
         self._compiled: set[tuple[int, int]] = set()
-        self._seen = 0
         self._mesh = Mesh(np.array(jax.local_devices()), ("devices",))
         self._function = function
         if self._mesh.size > 1:
@@ -75,11 +77,8 @@ class Mapper:
         if not results:
             return results
         lengths = np.array([len(each) for each in proteins])
-        own = int(lengths.sum())
-        self._seen += own
-        # If more follow, then as many as have come, as far as one can know: a new shape serves them, too.
-        share = own / (self._seen + own) if more else 1.0
-        compiling = int(share * shape_tokens(self.parameters))
+        # A new shape serves blocks that follow, too. By how many came before, a resumed run would choose others.
+        compiling = shape_tokens(self.parameters) // (EXPECTED_BLOCKS if more else 1)
         buckets = choose_buckets(lengths, self._tokens_per_batch, shape_tokens=compiling, known=self._known)
         self._known.update(buckets.bounds)
         for length, indices in buckets.plan(lengths, np.arange(len(lengths)), full=more):

@@ -135,16 +135,18 @@ def test_every_device_works(tmp_path):
             np.testing.assert_allclose(one[name], four[name], atol=2e-6)
 
 
-def test_shapes_that_pay_only_in_a_long_run_come_with_it():
+def test_there_are_more_shapes_where_more_blocks_follow_and_the_same_in_each():
     rng = np.random.default_rng(0)
     proteins = [rng.integers(4, 24, int(n)).astype(np.int32) for n in rng.integers(8, 250, 400)]
 
-    def count_shapes(blocks: int) -> int:
+    def find_shapes(*follows: bool) -> set[int]:
         mapper = Mapper(lambda tokens: jnp.sum(tokens), 1024)
         # A model that reads many tokens while a shape is compiled.
         mapper.parameters = int(COMPILE_WORK / 10_000)
-        for _ in range(blocks):
-            mapper(proteins, lambda _: None, more=True)
-        return len(mapper._known)
+        for more in follows:
+            mapper(proteins, lambda _: None, more=more)
+        return mapper._known
 
-    assert count_shapes(1) < count_shapes(4) < count_shapes(12)
+    assert len(find_shapes(False)) < len(find_shapes(True))
+    # A run that is resumed starts at any block.
+    assert find_shapes(True, True, True) == find_shapes(True)
