@@ -12,12 +12,12 @@ SHAPE_TOKENS = 256
 SHAPE_SHARE = 0.002
 """And at least this share of all tokens, so that many proteins do not need many shapes."""
 
+MOST_SHAPES = 16
+"""Shapes that a run chooses freely. A compiled program of a small model takes 17 MB."""
+
 COMPILE_WORK = 75e9
 """Tokens times parameters that two CPU cores read while a shape is compiled: a smaller model reads more of them."""
 
-
-MOST_SHAPES = 16
-"""Shapes that a run chooses freely. A compiled program of a small model takes 17 MB."""
 
 MOST_SHAPE_TOKENS = 65_536
 """Where parameters tell less of the work than their number says."""
@@ -122,6 +122,7 @@ def choose_buckets(
         least[stop] = costs.min()
     bounds: list[int] = []
     stop = len(candidates)
+    # The last is left out where the others hold all proteins.
     if before[stop - 1] == len(rounded) and least[stop - 1] <= least[stop]:
         stop -= 1
     while stop:

@@ -13,8 +13,11 @@ from sklearn.preprocessing import StandardScaler
 
 from eqxesm.config import configuration
 from eqxesm.data.labels import Labels
+from eqxesm.errors import InputError
 from eqxesm.evaluation.features import composition, construct
 from eqxesm.evaluation.metrics import as_binary
+
+FOLDS = 5
 
 # Bounds on what is read from a checkpoint, so that no prediction overflows.
 Bounded = Annotated[float, Ge(-1e9), Le(1e9)]
@@ -51,6 +54,14 @@ class Baselines:
         """Probabilities by baseline, `tag_rule` and `composition`."""
         cells = np.array(self.tag_rule).reshape(2, 2, 2)
         return {"tag_rule": cells[construct(sequences)], "composition": self.composition.predict(sequences)}
+
+
+def count_folds(labels: Int[np.ndarray, " proteins"]) -> int:
+    """Folds to fit baselines out of fold: each has proteins of both classes."""
+    folds = min(FOLDS, *np.bincount(labels).tolist())
+    if folds < 2:
+        raise InputError("one protein of a class is too few to fit the baselines. Name other proteins by --training.")
+    return folds
 
 
 def fit_baselines(sequences: Sequence[str], labels: Labels) -> Baselines:

@@ -17,13 +17,12 @@ from eqxesm.data.proteins import read_proteins
 from eqxesm.errors import InputError, at, pluralise
 from eqxesm.evaluation.assay import PREDICTORS, RESAMPLES, fit_composition, measure, predict_nearest
 from eqxesm.evaluation.assay_plots import draw_assay
+from eqxesm.evaluation.baselines import FOLDS, count_folds
 from eqxesm.evaluation.measured import Converter, Measured, check_varies, describe_unusable, read_rows
 from eqxesm.evaluation.metrics import Interval, format_interval, to_json
 from eqxesm.evaluation.report_folder import ReportType, check_report_folder, write_report
 from eqxesm.files import file_name
 from eqxesm.targets import Target
-
-FOLDS = 5
 
 
 def evaluate_assay(
@@ -121,7 +120,8 @@ def _predict_all(
     asked = measured.select(rows)
     truth = asked.values_of(number)
     check_varies(target, np.concatenate(truth) if target.kind == "residues" else truth, "Name other proteins.")
-    own = [predicted[row] for row in rows] if target.kind == "residues" else predicted[rows]
+    # Of residues, every protein has some.
+    own = predicted if target.kind == "residues" else predicted[rows]
     if trained_on is None:
         return truth, {"model": own, **_predict_out_of_fold(target, number, asked)}
     known = trained_on.select(trained_on.known(number))
@@ -142,12 +142,8 @@ def _predict_out_of_fold(target: Target, number: int, measured: Measured) -> dic
 def _split(target: Target, truth: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     numbers = np.arange(len(truth))[:, None]
     if target.kind == "binary":
-        folds = min(FOLDS, *np.bincount(truth.astype(int)).tolist())
-        if folds < 2:
-            raise InputError(
-                "one protein of a class is too few to fit the baselines. Name other proteins by --training."
-            )
-        return StratifiedKFold(folds, shuffle=True, random_state=0).split(numbers, truth.astype(int))
+        classes = truth.astype(int)
+        return StratifiedKFold(count_folds(classes), shuffle=True, random_state=0).split(numbers, classes)
     if len(truth) < 2:
         raise InputError("one protein is too few to fit the baselines. Name other proteins by --training.")
     return KFold(min(FOLDS, len(truth)), shuffle=True, random_state=0).split(numbers)

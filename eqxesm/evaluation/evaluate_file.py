@@ -15,9 +15,9 @@ from eqxesm.checkpoint.record import METRICS
 from eqxesm.config import parse
 from eqxesm.data.protein import Columns
 from eqxesm.data.similarity import nearest_identity
-from eqxesm.errors import InputError, pluralise
+from eqxesm.errors import pluralise
 from eqxesm.evaluation.assess import assess
-from eqxesm.evaluation.baselines import Baselines, fit_baselines
+from eqxesm.evaluation.baselines import Baselines, count_folds, fit_baselines
 from eqxesm.evaluation.evaluate_assay import evaluate_assay, format_assay
 from eqxesm.evaluation.features import is_untagged_met
 from eqxesm.evaluation.labelled import LabelledFile, format_left_out, read_labelled
@@ -29,7 +29,6 @@ from eqxesm.model import SolubilityModel
 from eqxesm.protein_model import DEFAULT
 
 REPORT = ReportType("eqxesm evaluate", "metrics.json", PICTURES)
-FOLDS = 5
 NO_MMSEQS = "mmseqs is not installed: no figures by identity"
 TABLE_METRICS = ("accuracy", "mcc", "auroc", "brier")
 
@@ -50,11 +49,10 @@ def evaluate_file(
     fitted out of fold on the data. With `training` there are figures by identity too. Of a model of
     an assay, every target is measured: see `evaluate_assay`.
     """
-    loaded = load_model(model, revision)
-    if isinstance(loaded, AssayModel):
+    predictor = load_model(model, revision)
+    if isinstance(predictor, AssayModel):
         named = {"model": os.fspath(model), "revision": revision}
-        return evaluate_assay(data, out, columns, loaded, named, training, progress=progress)
-    predictor = loaded
+        return evaluate_assay(data, out, columns, predictor, named, training, progress=progress)
     out = check_report_folder(out, REPORT)
     proteins = read_labelled(data, columns)
     # Ids are those of the data: the training file need not have that column.
@@ -131,9 +129,7 @@ def _predict_baselines(
         return fitted.predict(proteins.sequences), words
     if recorded is not None:
         return recorded.predict(proteins.sequences), "the model's training data, by its record"
-    folds = min(FOLDS, *np.bincount(proteins.labels).tolist())
-    if folds < 2:
-        raise InputError("one protein of a class is too few to fit the baselines. Name other proteins by --training.")
+    folds = count_folds(proteins.labels)
     return _predict_out_of_fold(proteins, folds), f"the data itself, out of fold ({folds} folds)"
 
 

@@ -57,7 +57,7 @@ def _check_replaceable(folder: Path, target: Path, kind: ReportType) -> None:
 
 
 def _read_report(summary: Path, kind: ReportType) -> dict[str, Any]:
-    """A report that the command wrote; an empty one where there is none."""
+    """The report in a file, or an empty one if another command wrote it or it is damaged."""
     try:
         report = json.loads(summary.read_text("utf-8"))
         return report if report["report"] == kind.command else {}
