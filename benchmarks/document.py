@@ -10,7 +10,7 @@ from benchmarks.measure import RESULTS, Row, make_table
 from eqxesm.drawing import COLOURS, new_figure, style_series
 
 DOCS = RESULTS.parents[1] / "docs"
-PROGRAMS = ("forward", "train", "load", "predict", "scale", "long", "large")
+PROGRAMS = ("forward", "train", "load", "predict", "scale", "cluster", "long", "large")
 
 
 def draw(results: dict[str, dict[str, Any]], device: str) -> None:

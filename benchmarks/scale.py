@@ -40,6 +40,14 @@ def write_model(folder: Path) -> None:
     SolubilityModel(encoder, head).save_pretrained(folder)
 
 
+def read_short(path: Path) -> list[str]:
+    """The sequences of a file that are no longer than what ESM-C was trained on."""
+    from eqxesm.alphabet import CONTEXT_RESIDUES
+    from eqxesm.data.proteins import read_proteins
+
+    return [each.sequence for each in read_proteins(path) if len(each.sequence) <= CONTEXT_RESIDUES]
+
+
 def write_proteins(path: Path, sequences: list[str], count: int) -> None:
     """Repeat proteins under new ids."""
     with open(path, "w") as file:
@@ -69,11 +77,7 @@ def measure(name: str, counts: tuple[int, ...], folder: Path) -> Iterator[Row]:
 def main() -> None:
     """Measure, print and write."""
     options = parse_options(__doc__, "proteins")
-    from eqxesm.alphabet import CONTEXT_RESIDUES
-    from eqxesm.data.proteins import read_proteins
-
-    sequences = [each.sequence for each in read_proteins(options.proteins) if len(each.sequence) <= CONTEXT_RESIDUES]
-    rows = []
+    sequences, rows = read_short(options.proteins), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_model(folder / COMPOSITION)
