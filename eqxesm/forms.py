@@ -6,13 +6,13 @@ the fingerprint of its parameters, and hold what was trained on top of it.
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import equinox as eqx
 import jax
-import scipy.special
 from annotated_types import Gt, Lt
 from jaxtyping import PyTree
 from pydantic import model_serializer
@@ -60,8 +60,9 @@ class Calibration:
         if self.margin is None:
             return None
         # A probability that is rounded to 0 or 1 is uncertain, too.
-        logit = scipy.special.logit(min(max(probability, 1e-7), 1 - 1e-7))
-        return float(scipy.special.expit(logit - self.margin)), float(scipy.special.expit(logit + self.margin))
+        probability = min(max(probability, 1e-7), 1 - 1e-7)
+        odds, factor = probability / (1 - probability), math.exp(self.margin)
+        return odds / (odds + factor), odds / (odds + 1 / factor)
 
 
 @configuration
